@@ -1,0 +1,1 @@
+"""The observability database layer of multi-agent systems."""

@@ -1,0 +1,44 @@
+"""A PostgreSQL that needs no set-up: the binaries of the extra [embedded], run while it is used.
+
+::
+
+    server       what callers see: find or start, keep, stop, look at
+    keeper       the process that stops the server when its last user is gone, however it died
+    postmaster   the server process: start it, know it is ours, ask it to stop
+    cluster      a new data folder, made whole or not at all
+    binaries     where the PostgreSQL programs are, or a copy that the server's account can run
+    layout       which files and folders there are
+    account      which system user runs the server (PostgreSQL refuses root)
+    locks        flock: the kernel frees it when its holder dies, kill -9 included
+
+Four lock files carry the whole agreement between processes:
+
+- `start.lock`, exclusive: one process at a time starts or stops.
+- `users.lock`, shared by every user: who gets it exclusively knows that nobody is left.
+- `keeper.lock`, exclusive, held by the keeper for its life.
+- `server.lock`, exclusive, inherited by every process of the server: free means that none is alive.
+"""
+
+from __future__ import annotations
+
+from agentobs.embedded.binaries import is_installed
+from agentobs.embedded.layout import default_data_directory
+from agentobs.embedded.server import (
+    EmbeddedServer,
+    ServerStatus,
+    running_server,
+    server_status,
+    start_server,
+    stop_server,
+)
+
+__all__ = [
+    "EmbeddedServer",
+    "ServerStatus",
+    "default_data_directory",
+    "is_installed",
+    "running_server",
+    "server_status",
+    "start_server",
+    "stop_server",
+]

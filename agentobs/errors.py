@@ -1,0 +1,121 @@
+"""Every error that the package raises on its own account.
+
+::
+
+    AgentobsError
+    ├── ConfigurationError          a setting is missing or wrong
+    │   └── MissingExtraError       an optional extra is not installed
+    ├── InvalidValueError           a value does not fit its column (also a ValueError)
+    ├── CreateAllRefusedError       metadata.create_all() was called
+    ├── MigrationError              a migration run was refused or failed
+    │   ├── TablesExistError        the tables are there, but no revision is recorded
+    │   ├── UnknownRevisionError    the database is newer than this package
+    │   ├── PoolerRefusedError      the connection goes through a transaction pooler
+    │   ├── MigrationLockError      another migration kept the lock too long
+    │   └── SchemaDriftError        the database differs from the models
+    ├── EmbeddedServerError         the embedded PostgreSQL did not start, stop or answer
+    └── DefinitionError             an agent definition file can't be read
+
+Each carries its facts as attributes; the message names the fix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class AgentobsError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(AgentobsError):
+    """A setting is missing or wrong; `setting` is its name in the environment."""
+
+    def __init__(self, message: str, *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class MissingExtraError(ConfigurationError):
+    """A part of the package needs the optional extra named `extra`."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the extra [{extra}]: install it with "
+            f"pip install 'agentobs-orm[{extra}]'"
+        )
+        self.extra = extra
+
+
+class InvalidValueError(AgentobsError, ValueError):
+    """A value does not fit `column` (as `table.column`); `rule` says what would."""
+
+    def __init__(self, column: str, rule: str) -> None:
+        super().__init__(f"{column} {rule}")
+        self.column = column
+        self.rule = rule
+
+
+class CreateAllRefusedError(AgentobsError):
+    """`create_all()` can't make functions, triggers and partitions: run the migrations."""
+
+
+class MigrationError(AgentobsError):
+    """A migration run was refused or failed; `revision` is where the database is now."""
+
+    def __init__(self, message: str, *, revision: str | None = None) -> None:
+        super().__init__(message)
+        self.revision = revision
+
+
+class TablesExistError(MigrationError):
+    """Tables of the package exist in the schema, but no revision is recorded."""
+
+
+class UnknownRevisionError(MigrationError):
+    """The database is at a revision that this package does not know."""
+
+
+class PoolerRefusedError(MigrationError):
+    """The connection goes through a transaction pooler, where a session lock means nothing."""
+
+
+class MigrationLockError(MigrationError):
+    """Another migration run kept the lock for longer than the bound; `holders` are its backends."""
+
+    def __init__(self, message: str, *, holders: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.holders = tuple(holders)
+
+
+class SchemaDriftError(MigrationError):
+    """The database differs from the models; `differences` are Alembic's descriptions of each."""
+
+    def __init__(self, differences: Sequence[object]) -> None:
+        super().__init__(
+            f"the database differs from the models in {len(differences)} places: "
+            + "; ".join(map(str, differences))
+        )
+        self.differences = tuple(differences)
+
+
+class EmbeddedServerError(AgentobsError):
+    """The embedded PostgreSQL did not start, stop or answer; `log_file` holds its words."""
+
+    def __init__(self, message: str, *, log_file: Path | None = None) -> None:
+        super().__init__(message)
+        self.log_file = log_file
+
+
+class DefinitionError(AgentobsError):
+    """The agent definition at `path` can't be read; `line` counts from 1 where it is known."""
+
+    def __init__(self, path: Path, reason: str, *, line: int | None = None) -> None:
+        super().__init__(f"{path}:{line}: {reason}" if line else f"{path}: {reason}")
+        self.path = path
+        self.line = line
+        self.reason = reason

@@ -1,0 +1,46 @@
+"""What a migration run asks the server's catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+_SIZES = text(
+    """
+    SELECT relname, pg_size_pretty(pg_total_relation_size(oid))
+    FROM pg_class
+    WHERE relnamespace = to_regnamespace(current_schema()) AND relname IN :names
+      AND relkind IN ('r', 'p')
+    ORDER BY relname
+    """
+).bindparams(bindparam("names", expanding=True))
+
+
+class TableSize(NamedTuple):
+    """A table and the room that it takes with its indexes, as PostgreSQL words it."""
+
+    table: str
+    size: str
+
+
+def current_schema(connection: Connection) -> str | None:
+    """Return the schema in which unqualified tables are made; None where there is none."""
+    return connection.scalar(text("SELECT current_schema()"))
+
+
+def schema_exists(connection: Connection, name: str) -> bool:
+    """Tell whether the database has a schema of that name."""
+    query = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :name)")
+    return bool(connection.scalar(query, {"name": name}))
+
+
+def table_sizes(connection: Connection, names: Iterable[str]) -> list[TableSize]:
+    """List those of the named tables that exist in the current schema, by name."""
+    rows = connection.execute(_SIZES, {"names": list(names)})
+    return [TableSize(*row) for row in rows]

@@ -1,0 +1,128 @@
+"""The one connection of a migration run, and the schema that it works in."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import NullPool, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateSchema
+
+from agentobs.errors import ConfigurationError
+from agentobs.migrations import catalog
+from agentobs.migrations.failures import explain_connection_error, explain_failure
+from agentobs.sessions import database_url, engine_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from agentobs.settings import DatabaseSettings
+
+_SHOW_SEARCH_PATH = text("SELECT current_setting('search_path')")
+_SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, false)")
+
+
+def migration_engine(settings: DatabaseSettings) -> AsyncEngine:
+    """Create the engine of migrations, from AGENTOBS_MIGRATION_URL where that is set.
+
+    It has no pool, no command timeout and no statement caches; the caller disposes of it.
+    """
+    direct = settings.migration_url is not None
+    url = database_url(
+        settings.url_for_migrations,
+        setting="AGENTOBS_MIGRATION_URL" if direct else "AGENTOBS_DATABASE_URL",
+    )
+    return engine_for(
+        url,
+        settings,
+        poolclass=NullPool,
+        # The schema comes by the search path: Alembic's DDL knows no translation of schemas.
+        execution_options={},
+        connect_args={
+            "server_settings": {"application_name": "agentobs migrations"},
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+        },
+    )
+
+
+@asynccontextmanager
+async def open_connection(settings: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
+    """Open a connection for one run; raise MigrationError when the server can't be reached."""
+    engine = migration_engine(settings)
+    try:
+        connection = await _connect(engine)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+    finally:
+        await engine.dispose()
+
+
+@contextmanager
+def in_schema(connection: Connection, name: str | None, *, create: bool) -> Iterator[str]:
+    """Make `name` the schema of unqualified names for the block; yield the schema in use.
+
+    None keeps the connection's own. With `create` a missing schema is made.
+    """
+    if name is None:
+        yield _default_schema(connection)
+        return
+    if create:
+        _create_schema(connection, name)
+    dialect = connection.dialect
+    path, default = connection.scalar(_SHOW_SEARCH_PATH), dialect.default_schema_name
+    _set_search_path(connection, quoted(name))
+    dialect.default_schema_name = name
+    try:
+        yield name
+    finally:
+        dialect.default_schema_name = default
+        if not (connection.closed or connection.invalidated):
+            connection.rollback()
+            _set_search_path(connection, path)
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier as PostgreSQL does."""
+    return postgresql.dialect().identifier_preparer.quote_identifier(name)
+
+
+async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    try:
+        return await engine.connect()
+    except (OSError, DBAPIError) as error:
+        raise explain_connection_error(error, engine.url) from error
+
+
+def _default_schema(connection: Connection) -> str:
+    schema = catalog.current_schema(connection)
+    connection.commit()
+    if schema is None:
+        raise ConfigurationError(
+            "the connection's search_path names no schema that exists: create one, "
+            "or name one in AGENTOBS_SCHEMA",
+            setting="AGENTOBS_SCHEMA",
+        )
+    return schema
+
+
+def _create_schema(connection: Connection, name: str) -> None:
+    # IF NOT EXISTS alone asks for the right to create even where the schema is there.
+    try:
+        if not catalog.schema_exists(connection, name):
+            connection.execute(CreateSchema(name, if_not_exists=True))
+        connection.commit()
+    except DBAPIError as error:
+        raise explain_failure(error, revision=None) from error
+
+
+def _set_search_path(connection: Connection, path: str | None) -> None:
+    connection.execute(_SET_SEARCH_PATH, {"path": path})
+    connection.commit()

@@ -1,0 +1,163 @@
+"""What alembic/env.py does, so that it does the same from a shell, a service and a wheel."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import MetaData, Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import DropTable
+
+from agentobs.errors import AgentobsError, MigrationError, UnknownRevisionError
+from agentobs.migrations import autogenerate, catalog
+from agentobs.migrations.connection import in_schema, quoted
+from agentobs.migrations.failures import explain_failure
+from agentobs.migrations.lock import lock_key, migration_lock
+from agentobs.migrations.pooler import require_direct_connection
+from agentobs.migrations.scripts import VERSION_TABLE
+from agentobs.migrations.summary import StepTimer, print_summary
+from agentobs.models import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from agentobs.settings import DatabaseSettings
+
+
+def run_offline(settings: DatabaseSettings) -> None:
+    """Write the SQL of the run to Alembic's output; connect to nothing."""
+    context.configure(
+        dialect_name="postgresql",
+        literal_binds=True,
+        dialect_opts={"paramstyle": "named"},
+        **_options(settings),
+    )
+    with context.begin_transaction():
+        if settings.schema_name is not None:
+            path = quoted(settings.schema_name)
+            context.get_context().impl.static_output(f"SET search_path TO {path};")
+        context.run_migrations()
+        if _leads_to_base():
+            context.execute(DropTable(_version_table(settings)))
+
+
+def run_online(connection: Connection, settings: DatabaseSettings) -> None:
+    """Run Alembic's command on the connection, which must have no open transaction.
+
+    A command that changes the database holds the migration lock for its run and ends with a
+    summary on stderr. Raises a MigrationError that says at which revision the database is left.
+    """
+    if connection.in_transaction():
+        raise MigrationError(
+            "the connection has a transaction open: commit it first, each revision makes its own"
+        )
+    changes = _changes_database()
+    with in_schema(connection, settings.schema_name, create=changes) as schema:
+        if not changes:
+            _run(connection, settings)
+            return
+        require_direct_connection(connection)
+        key = lock_key(schema, VERSION_TABLE)
+        with migration_lock(connection, key, wait_seconds=settings.migration_lock_wait):
+            _run_and_report(connection, settings, schema)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Let Alembic's command line print our errors instead of a traceback."""
+    try:
+        yield
+    except AgentobsError as error:
+        raise CommandError(str(error)) from error
+
+
+def _run_and_report(connection: Connection, settings: DatabaseSettings, schema: str) -> None:
+    timer = StepTimer()
+    try:
+        _run(connection, settings, on_version_apply=timer.record)
+    except DBAPIError as error:
+        revision = _current_revision(connection)
+        _drop_empty_version_table(connection, settings)
+        raise explain_failure(error, revision=revision) from error
+    _drop_empty_version_table(connection, settings)
+    print_summary(
+        timer.steps,
+        schema=schema,
+        revision=_current_revision(connection),
+        tables=catalog.table_sizes(connection, metadata.tables),
+    )
+
+
+def _run(connection: Connection, settings: DatabaseSettings, **hooks: Any) -> None:
+    context.configure(connection=connection, **_options(settings), **hooks)
+    _require_known_revision(connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _options(settings: DatabaseSettings) -> dict[str, Any]:
+    return {
+        "target_metadata": metadata,
+        "version_table": VERSION_TABLE,
+        "version_table_schema": settings.schema_name,
+        "transaction_per_migration": True,
+        "compare_server_default": True,
+        # The second plugin sees CHECK constraints that were added or removed.
+        "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+        "include_name": autogenerate.is_ours,
+        "render_item": autogenerate.render_type,
+        "process_revision_directives": autogenerate.name_revision,
+    }
+
+
+def _changes_database() -> bool:
+    # Only upgrade, downgrade and stamp have a revision that they go to.
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
+
+def _leads_to_base() -> bool:
+    return _changes_database() and not context.get_revision_argument()
+
+
+def _version_table(settings: DatabaseSettings) -> Table:
+    return Table(VERSION_TABLE, MetaData(), schema=settings.schema_name)
+
+
+def _require_known_revision(connection: Connection) -> None:
+    revision = _current_revision(connection)
+    known = {script.revision for script in context.script.walk_revisions()}
+    if revision is not None and revision not in known:
+        raise UnknownRevisionError(
+            f"the database is at revision {revision}, which this version of agentobs-orm does not "
+            "know: a newer one migrated it. Install that version or a later one",
+            revision=revision,
+        )
+
+
+def _current_revision(connection: Connection) -> str | None:
+    # Every look at the catalog opens a transaction, and Alembic would take it for its caller's:
+    # it would then commit nothing, and say nothing of it.
+    if connection.closed or connection.invalidated:
+        return None
+    connection.rollback()
+    heads = context.get_context().get_current_heads()
+    connection.rollback()
+    return heads[0] if heads else None
+
+
+def _drop_empty_version_table(connection: Connection, settings: DatabaseSettings) -> None:
+    """Leave nothing behind at base."""
+    if connection.closed or connection.invalidated:
+        return
+    if _current_revision(connection) is None:
+        connection.execute(DropTable(_version_table(settings), if_exists=True))
+        connection.commit()

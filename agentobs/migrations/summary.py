@@ -1,0 +1,73 @@
+"""What an operator reads at the end of a run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TextIO
+
+    from alembic.runtime.migration import MigrationInfo
+
+    from agentobs.migrations.catalog import TableSize
+
+
+@dataclass(frozen=True)
+class AppliedStep:
+    """A revision that was applied or taken back, and how long that took."""
+
+    revision: str
+    description: str
+    is_upgrade: bool
+    seconds: float
+
+
+@dataclass
+class StepTimer:
+    """Time each revision of a run, by Alembic's hook that is called after each of them."""
+
+    steps: list[AppliedStep] = field(default_factory=list)
+    _last: float = field(default_factory=time.perf_counter)
+
+    def record(self, *, step: MigrationInfo, **unused: Any) -> None:
+        """Note that a revision has been run; the time since the last one was its own."""
+        del unused
+        now = time.perf_counter()
+        script = step.up_revision
+        if script is not None and not step.is_stamp:
+            applied = AppliedStep(script.revision, script.doc, step.is_upgrade, now - self._last)
+            self.steps.append(applied)
+        self._last = now
+
+
+def print_summary(
+    steps: Iterable[AppliedStep],
+    *,
+    schema: str,
+    revision: str | None,
+    tables: Iterable[TableSize],
+    stream: TextIO | None = None,
+) -> None:
+    """Print each step with its time and each table with its size, to stderr by default."""
+    for line in _lines(list(steps), schema, revision or "base", list(tables)):
+        print(line, file=stream or sys.stderr)
+
+
+def _lines(
+    steps: list[AppliedStep], schema: str, revision: str, tables: list[TableSize]
+) -> list[str]:
+    if not steps:
+        head = f"agentobs: schema {schema} is at {revision}: nothing to do"
+    else:
+        total = sum(step.seconds for step in steps)
+        head = f"agentobs: schema {schema} is now at {revision} ({total:.2f} s)"
+    applied = [
+        f"  {'+' if step.is_upgrade else '-'} {step.revision}  "
+        f"{step.description:<44} {step.seconds:6.2f} s"
+        for step in steps
+    ]
+    return [head, *applied, *(f"  {table.table:<52} {table.size:>8}" for table in tables)]

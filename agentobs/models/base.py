@@ -1,0 +1,69 @@
+"""The metadata, the declarative base and the column aliases that the models share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import MetaData, Numeric, String, Text, Uuid, event, inspect, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+from agentobs.errors import CreateAllRefusedError
+from agentobs.models.types import AwareTimestamp
+from agentobs.models.validation import validate_assignments
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+# PostgreSQL's own suffixes for keys; what a constraint or index is for is its name in the model.
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(constraint_name)s",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "ix": "idx_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+Key = Annotated[UUID, mapped_column(Uuid, default=uuid4, server_default=text("gen_random_uuid()"))]
+Name = Annotated[str, mapped_column(String(255))]
+Label = Annotated[str, mapped_column(String(100))]
+ShortLabel = Annotated[str, mapped_column(String(50))]
+Digest = Annotated[str, mapped_column(String(64))]
+LongText = Annotated[str, mapped_column(Text)]
+TextArray = Annotated[list[str], mapped_column(ARRAY(Text))]
+Json = Annotated[Any, mapped_column(JSONB(none_as_null=True))]
+Score = Annotated[Decimal, mapped_column(Numeric(5, 4), info={"bounds": (0, 1)})]
+Difference = Annotated[Decimal, mapped_column(Numeric(5, 4), info={"bounds": (-1, 1)})]
+Instant = Annotated[datetime, mapped_column(AwareTimestamp)]
+
+
+class Base(DeclarativeBase):
+    """The base of the models: no lazy loading, defaults of the server fetched with the write."""
+
+    metadata = metadata
+    __mapper_args__: ClassVar[dict[str, Any]] = {"eager_defaults": True}
+
+    # What repr shows: never a context, a request or a document.
+    shown_columns: ClassVar[tuple[str, ...]] = ("id",)
+
+    def __repr__(self) -> str:
+        loaded = inspect(self).dict
+        shown = (f"{name}={loaded[name]!r}" for name in self.shown_columns if name in loaded)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+validate_assignments(Base)
+
+
+@event.listens_for(metadata, "before_create")
+def _refuse_create_all(target: MetaData, connection: Connection, **options: Any) -> None:
+    del target, connection, options
+    raise CreateAllRefusedError(
+        "create_all() makes no functions, triggers and partitions, so it can't make this schema: "
+        "run the migrations instead (`alembic upgrade head`, or `agentobs db upgrade`)"
+    )

@@ -1,0 +1,137 @@
+"""Refuse a bad value where it is assigned, by the rule that its column's type states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Boolean, Integer, Numeric, String, Uuid, event
+from sqlalchemy.sql import ClauseElement
+
+from agentobs.errors import InvalidValueError
+from agentobs.jsonb import require_storable_text
+from agentobs.models.types import AwareTimestamp, require_aware
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column
+    from sqlalchemy.orm import InstrumentedAttribute
+
+# A rule returns the value to store, or raises ValueError with what the column wants.
+Rule = Callable[[Any], Any]
+
+_INTEGER_MAX = 2**31 - 1
+_FOUR_PLACES = Decimal("0.0001")
+
+
+def validate_assignments(base: type) -> None:
+    """Check every value assigned to a column of the models that inherit from `base`.
+
+    Statements that bypass the models (Core, COPY) answer to the database's own constraints.
+    """
+    event.listen(base, "attribute_instrument", _instrument, propagate=True)
+
+
+def _instrument(model: type, key: str, attribute: InstrumentedAttribute[Any]) -> None:
+    del model, key
+    columns = getattr(attribute.property, "columns", None)
+    if columns:
+        event.listen(attribute, "set", _checker(columns[0]), retval=True)
+
+
+def _checker(column: Column[Any]) -> Callable[..., Any]:
+    rule = _rule_of(column)
+
+    def check(target: object, value: Any, previous: object, initiator: object) -> Any:
+        del target, previous, initiator
+        if isinstance(value, ClauseElement):
+            return value
+        if value is None:
+            return _none_for(column)
+        try:
+            return rule(value)
+        except ValueError as error:
+            # The value itself may be a secret: only the rule's own words go on.
+            raise InvalidValueError(f"{column.table.name}.{column.name}", str(error)) from None
+
+    return check
+
+
+def _none_for(column: Column[Any]) -> None:
+    # The primary key is None until the flush makes it.
+    if not column.nullable and not column.primary_key:
+        raise InvalidValueError(f"{column.table.name}.{column.name}", "must not be None")
+
+
+def _rule_of(column: Column[Any]) -> Rule:
+    kind = column.type
+    if "bounds" in column.info:
+        return partial(_within, *column.info["bounds"])
+    if isinstance(kind, String):
+        return partial(_text, kind.length)
+    if isinstance(kind, ARRAY):
+        return _texts
+    return next((rule for type_, rule in _RULES if isinstance(kind, type_)), _anything)
+
+
+def _within(lowest: int, highest: int, value: Any) -> Decimal:
+    """Round to the four places that numeric(5,4) keeps, as PostgreSQL does."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"must be a number, got {type(value).__name__}")
+    number = Decimal(str(value))
+    if not number.is_finite() or not lowest <= number <= highest:
+        raise ValueError(f"must be within {lowest} and {highest}, got {value}")
+    return number.quantize(_FOUR_PLACES, rounding=ROUND_HALF_EVEN)
+
+
+def _text(length: int | None, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a str, got {type(value).__name__}")
+    if length is not None and len(value) > length:
+        raise ValueError(f"holds at most {length} characters, got {len(value)}")
+    require_storable_text(value)
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError(f"must be a list of str, got {type(value).__name__}")
+    return [_text(None, item) for item in value]
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be an int, got {type(value).__name__}")
+    if abs(value) > _INTEGER_MAX:
+        raise ValueError(f"must be within ±{_INTEGER_MAX}, got {value}")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be a bool, got {type(value).__name__}")
+    return value
+
+
+def _uuid(value: Any) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError("must be a UUID or its text form") from None
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+_RULES: tuple[tuple[type, Rule], ...] = (
+    (AwareTimestamp, require_aware),
+    (Boolean, _boolean),
+    (Integer, _integer),
+    (Numeric, partial(_within, -9, 9)),
+    (Uuid, _uuid),
+)

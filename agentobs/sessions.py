@@ -1,0 +1,101 @@
+"""Settings to engine to session: how services reach the database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from agentobs import jsonb
+from agentobs.errors import ConfigurationError
+from agentobs.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+    from sqlalchemy import URL
+
+_DRIVER = "postgresql+asyncpg"
+_ACCEPTED_SCHEMES = frozenset({"postgres", "postgresql", _DRIVER})
+_ACCEPTED_OPTIONS = frozenset({"host", "port", "ssl", "sslmode"})
+
+
+def create_engine(settings: DatabaseSettings | None = None, **options: Any) -> AsyncEngine:
+    """Create the engine of a service; the caller disposes of it.
+
+    Without settings the environment is read. `options` go to SQLAlchemy's
+    `create_async_engine` and win over what is chosen here. Raises ConfigurationError for a
+    missing or unusable URL; connects to nothing yet.
+    """
+    settings = DatabaseSettings() if settings is None else settings
+    return engine_for(database_url(settings.database_url), settings, **options)
+
+
+def create_session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    """Create the session factory of a service.
+
+    Objects stay readable after a commit; nothing is loaded that was not asked for.
+    """
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def engine_for(url: URL, settings: DatabaseSettings, **options: Any) -> AsyncEngine:
+    """Create an engine for `url` with the conventions that every engine of the package shares."""
+    chosen: dict[str, Any] = {
+        # Parameters are contexts and requests: they stay out of errors and logs.
+        "hide_parameters": True,
+        "json_serializer": jsonb.encode,
+        "json_deserializer": jsonb.decode,
+        "connect_args": {"server_settings": {"application_name": "agentobs"}},
+    }
+    if settings.schema_name is not None:
+        chosen["execution_options"] = {"schema_translate_map": {None: settings.schema_name}}
+    return create_async_engine(url, **(chosen | options))
+
+
+def database_url(secret: SecretStr | None, *, setting: str = "AGENTOBS_DATABASE_URL") -> URL:
+    """Return the URL for asyncpg; raise ConfigurationError, never quoting it, if it can't be."""
+    if secret is None:
+        raise ConfigurationError(
+            f"{setting} is not set: give it a URL such as "
+            "postgresql://user:password@host:5432/database",
+            setting=setting,
+        )
+    try:
+        url = make_url(secret.get_secret_value())
+    except (ArgumentError, ValueError):
+        # The driver's message quotes the URL, and with it the password.
+        raise ConfigurationError(
+            f"{setting} is no URL: write postgresql://user:password@host:5432/database, "
+            "with special characters of the password percent-encoded",
+            setting=setting,
+        ) from None
+    return _for_asyncpg(url, setting)
+
+
+def _for_asyncpg(url: URL, setting: str) -> URL:
+    if url.drivername not in _ACCEPTED_SCHEMES:
+        raise ConfigurationError(
+            f"{setting} begins with {url.drivername}: only postgresql:// is spoken here "
+            "(the driver is asyncpg)",
+            setting=setting,
+        )
+    unknown = sorted(set(url.query) - _ACCEPTED_OPTIONS)
+    if unknown:
+        raise ConfigurationError(
+            f"{setting} has the option {unknown[0]}: "
+            f"the options are {', '.join(sorted(_ACCEPTED_OPTIONS))}",
+            setting=setting,
+        )
+    url = url.set(drivername=_DRIVER)
+    # asyncpg calls libpq's option by another name.
+    if "sslmode" in url.query:
+        mode = url.query["sslmode"]
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return url

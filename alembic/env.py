@@ -1,0 +1,55 @@
+"""Alembic's entry: run the revisions beside this file, online or as SQL."""
+
+from __future__ import annotations
+
+import asyncio
+from logging.config import fileConfig
+from typing import TYPE_CHECKING
+
+from alembic import context
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from agentobs.embedded.default import with_database
+from agentobs.migrations.connection import open_connection
+from agentobs.migrations.environment import errors_in_one_line, run_offline, run_online
+from agentobs.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+config = context.config
+settings: DatabaseSettings = config.attributes.get("settings") or DatabaseSettings()
+given = config.attributes.get("connection")
+
+
+def run_on(connection: Connection) -> None:
+    """Run on a connection that is open already."""
+    run_online(connection, settings)
+
+
+async def run_on_engine(engine: AsyncEngine) -> None:
+    """Run on an engine that a test tool gives."""
+    async with engine.connect() as connection:
+        await connection.run_sync(run_on)
+
+
+async def run_on_own_connection() -> None:
+    """Run where the environment says, or on the embedded server where it says nothing."""
+    with with_database(settings) as found:
+        async with open_connection(found) as connection:
+            await connection.run_sync(run_on)
+
+
+# A program that runs migrations has its own logging.
+if "settings" not in config.attributes and config.config_file_name is not None:
+    fileConfig(config.config_file_name, disable_existing_loggers=False)
+
+with errors_in_one_line():
+    if context.is_offline_mode():
+        run_offline(settings)
+    elif given is None:
+        asyncio.run(run_on_own_connection())
+    elif isinstance(given, AsyncEngine):
+        asyncio.run(run_on_engine(given))
+    else:
+        run_on(given)
