@@ -1,4 +1,4 @@
-"""${message}
+"""${message[:1].upper() + message[1:].rstrip(".")}.
 
 Reason: say what needs this change.
 Cost on a big table: say which locks it takes, and for how long.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-${imports if imports else ""}
+${imports + "\n" if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}

@@ -39,11 +39,16 @@ class Account:
 
     def own(self, file: Path | int) -> None:
         """Give a file or folder that root has just made to the account."""
-        if self.is_dropped:
-            os.chown(file, self.uid, self.gid)
+        if not self.is_dropped:
+            return
+        if isinstance(file, int):
+            os.fchown(file, self.uid, self.gid)
+        else:
+            # The account may own the parent, and have put a link there meanwhile.
+            os.lchown(file, self.uid, self.gid)
 
     def can(self, *tests: tuple[str, Path]) -> bool:
-        """Tell whether `test` (-x, -r) holds for the account; the kernel knows ACLs, modes don't."""
+        """Tell whether `test` (-x, -r) holds for the account: the kernel knows more than modes."""
         if not self.is_dropped:
             return True
         expression = " && ".join(

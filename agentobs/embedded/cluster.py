@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -39,6 +40,8 @@ _INITDB_OPTIONS = (
     "--set=shared_buffers=128MB",
     "--set=timezone=UTC",
     "--set=log_timezone=UTC",
+    # Nobody reads them here, and the log is cut at a start only.
+    "--set=log_checkpoints=off",
 )
 
 
@@ -69,6 +72,7 @@ def ensure_cluster(layout: Layout, programs: Path, *, server_lock: int) -> None:
     )
     _run(layout, [programs / "initdb", *folder, "--sync-only"], server_lock)
     scratch.rename(layout.cluster)
+    _sync_folder(layout.data_directory)
 
 
 def _run(
@@ -91,9 +95,17 @@ def _run(
     )
     if result.returncode != 0:
         raise EmbeddedServerError(
-            f"a new data folder can't be made in {layout.data_directory}:\n{result.stdout.strip()}\n"
+            f"no new data folder in {layout.data_directory}:\n{result.stdout.strip()}\n"
             "Mend what it says, or set AGENTOBS_DATA_DIR to another folder"
         )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_leftovers(layout: Layout) -> None:

@@ -39,5 +39,5 @@ def spawn_detached(
 
 
 def server_environment() -> dict[str, str]:
-    """Return the environment of PostgreSQL's programs: neither PG* variables nor secrets of ours."""
+    """Return the environment of PostgreSQL's programs: no PG* variable and no secret of ours."""
     return {"LC_ALL": "C", "PATH": os.defpath}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agentobs.embedded.layout import ROOT_DATA_DIRECTORY, Layout, layout_of
@@ -34,8 +35,8 @@ def _make_data_directory(layout: Layout) -> None:
         if account.is_dropped:
             path.chmod(0o755)
     if missing or (account.is_dropped and folder.stat().st_uid == 0 and not any(folder.iterdir())):
-        account.own(folder)
         folder.chmod(0o700)
+        account.own(folder)
     _require_reachable(account, folder)
 
 
@@ -62,6 +63,12 @@ def make_socket_directory(layout: Layout) -> None:
                 f"{folder} is not a folder that only uid {layout.account.uid} can enter: "
                 "remove it, or set AGENTOBS_DATA_DIR to a shorter path"
             ) from None
+
+
+def remove_socket_directory(layout: Layout) -> None:
+    """Remove the socket folder where it is empty: it may be in /tmp, which nobody tidies for us."""
+    with suppress(OSError):
+        layout.socket_directory.rmdir()
 
 
 def mark_persistent(layout: Layout) -> None:

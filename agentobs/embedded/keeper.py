@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _WATCHING = b"watching"
 
 
+class KeeperError(EmbeddedServerError):
+    """The keeper did not come up, so nobody would stop the server after use."""
+
+
 @contextmanager
 def kept(layout: Layout) -> Iterator[None]:
     """Start a keeper unless one lives; at the end of the block it is known to watch.
@@ -37,9 +41,10 @@ def kept(layout: Layout) -> Iterator[None]:
         # Its death closes the pipe, so the wait ends either way.
         answer = pipe.read()
     if answer != _WATCHING:
-        raise EmbeddedServerError(
+        raise KeeperError(
             f"the process that stops the server after use did not start ({sys.executable}): "
-            f"{answer.decode(errors='replace').strip()}"
+            f"{answer.decode(errors='replace').strip()}. Set AGENTOBS_DATABASE_URL to a server "
+            "of yours"
         )
 
 
@@ -80,10 +85,12 @@ def _leave(layout: Layout, *, users: int, start: int, keeper_lock: int) -> bool:
     try:
         if not locks.try_exclusive(users):
             return False
-        if not layout.persistent_marker.exists():
-            postmaster.stop(layout)
-        # Before start.lock: the next user must not take this process for a keeper that stays.
-        os.close(keeper_lock)
+        try:
+            if not layout.persistent_marker.exists():
+                postmaster.stop(layout)
+        finally:
+            # Before start.lock: the next user must not take this process for a keeper that stays.
+            os.close(keeper_lock)
         return True
     finally:
         locks.release(users)
@@ -102,7 +109,7 @@ def _announce() -> None:
 
 def _command(layout: Layout, lock: int) -> list[str]:
     if not sys.executable:
-        raise EmbeddedServerError(
+        raise KeeperError(
             "this program does not say where its Python is (sys.executable is empty), so the "
             "embedded PostgreSQL can't be watched: set AGENTOBS_DATABASE_URL to a server of yours"
         )

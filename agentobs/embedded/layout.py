@@ -35,30 +35,37 @@ class Layout:
 
     @property
     def postmaster_pid(self) -> Path:
+        """Return PostgreSQL's own note of its pid and state."""
         return self.cluster / "postmaster.pid"
 
     @property
     def log_file(self) -> Path:
+        """Return where the server writes."""
         return self.data_directory / "server.log"
 
     @property
     def start_lock(self) -> Path:
+        """Return the lock of who starts or stops."""
         return self.data_directory / "start.lock"
 
     @property
     def users_lock(self) -> Path:
+        """Return the lock that every user shares."""
         return self.data_directory / "users.lock"
 
     @property
     def keeper_lock(self) -> Path:
+        """Return the lock of the keeper's life."""
         return self.data_directory / "keeper.lock"
 
     @property
     def server_lock(self) -> Path:
+        """Return the lock that the server's processes inherit."""
         return self.data_directory / "server.lock"
 
     @property
     def persistent_marker(self) -> Path:
+        """Return the file that tells keepers to let the server be."""
         return self.data_directory / "persistent"
 
     @property
@@ -77,10 +84,12 @@ class Layout:
 
     @property
     def socket(self) -> Path:
+        """Return the socket that clients connect to."""
         return self.socket_directory / _SOCKET_NAME
 
     @property
     def socket_lock(self) -> Path:
+        """Return PostgreSQL's own lock file of the socket."""
         return self.socket_directory / f"{_SOCKET_NAME}.lock"
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from agentobs.embedded import locks
 from agentobs.embedded.detached import server_environment, spawn_detached
-from agentobs.embedded.folders import make_socket_directory
+from agentobs.embedded.folders import make_socket_directory, remove_socket_directory
 from agentobs.embedded.layout import PORT
 from agentobs.errors import EmbeddedServerError
 
@@ -110,6 +110,7 @@ def stop(layout: Layout) -> bool:
         if time.monotonic() > deadline:
             raise failure(layout, f"PostgreSQL did not stop within {PATIENCE_SECONDS:.0f} seconds")
         time.sleep(POLL_SECONDS)
+    remove_socket_directory(layout)
     return asked is not None
 
 
@@ -148,7 +149,7 @@ def _recorded_pid(layout: Layout) -> int | None:
 
 
 def _listener(layout: Layout) -> int | None:
-    """Return who listens on the socket; backends close it, so it answers for the postmaster only."""
+    """Return who listens on the socket: backends close it, so it is the postmaster."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(1.0)
         try:

@@ -1,4 +1,4 @@
-"""From whatever is there, a crashed or a stopping server included, to one that takes connections."""
+"""From whatever is there, a crashed or a stopping server included, to one that is ready."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agentobs.embedded import locks, postmaster
 from agentobs.embedded.binaries import binaries_for_server
 from agentobs.embedded.cluster import ensure_cluster
 from agentobs.embedded.folders import mark_persistent
-from agentobs.embedded.keeper import kept
+from agentobs.embedded.keeper import KeeperError, kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,11 @@ def ensure_running(layout: Layout, options: Mapping[str, str], *, persistent: bo
     deadline = time.monotonic() + postmaster.PATIENCE_SECONDS
     started = False
     while not postmaster.is_ready(layout):
-        if _start_if_dead(layout, options, persistent=persistent, again=started):
-            started = True
+        try:
+            started |= _start_if_dead(layout, options, persistent=persistent, again=started)
+        except KeeperError:
+            postmaster.stop(layout)
+            raise
         if time.monotonic() > deadline:
             raise postmaster.failure(layout, "PostgreSQL did not take connections in time")
         time.sleep(postmaster.POLL_SECONDS)

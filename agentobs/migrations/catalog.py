@@ -31,7 +31,8 @@ class TableSize(NamedTuple):
 
 def current_schema(connection: Connection) -> str | None:
     """Return the schema in which unqualified tables are made; None where there is none."""
-    return connection.scalar(text("SELECT current_schema()"))
+    schema: str | None = connection.scalar(text("SELECT current_schema()"))
+    return schema
 
 
 def schema_exists(connection: Connection, name: str) -> bool:

@@ -18,11 +18,12 @@ from agentobs.sessions import database_url, engine_for
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from agentobs.settings import DatabaseSettings
 
+_DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 _SHOW_SEARCH_PATH = text("SELECT current_setting('search_path')")
 _SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, false)")
 
@@ -91,7 +92,7 @@ def in_schema(connection: Connection, name: str | None, *, create: bool) -> Iter
 
 def quoted(name: str) -> str:
     """Quote an identifier as PostgreSQL does."""
-    return postgresql.dialect().identifier_preparer.quote_identifier(name)
+    return _DIALECT.identifier_preparer.quote_identifier(name)
 
 
 async def _connect(engine: AsyncEngine) -> AsyncConnection:

@@ -44,6 +44,6 @@ def _shares_backend(connection: Connection) -> bool:
 
 
 def _backend(connection: Connection) -> int | None:
-    pid = connection.scalar(_BACKEND)
+    pid: int | None = connection.scalar(_BACKEND)
     connection.commit()
     return pid

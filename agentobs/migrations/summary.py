@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from alembic.script import Script
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO
@@ -38,8 +40,8 @@ class StepTimer:
         del unused
         now = time.perf_counter()
         script = step.up_revision
-        if script is not None and not step.is_stamp:
-            applied = AppliedStep(script.revision, script.doc, step.is_upgrade, now - self._last)
+        if isinstance(script, Script) and not step.is_stamp:
+            applied = AppliedStep(script.revision, script.doc.rstrip("."), step.is_upgrade, now - self._last)
             self.steps.append(applied)
         self._last = now
 

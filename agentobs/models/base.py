@@ -46,7 +46,7 @@ class Base(DeclarativeBase):
     """The base of the models: no lazy loading, defaults of the server fetched with the write."""
 
     metadata = metadata
-    __mapper_args__: ClassVar[dict[str, Any]] = {"eager_defaults": True}
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 (declarative wants it unannotated)
 
     # What repr shows: never a context, a request or a document.
     shown_columns: ClassVar[tuple[str, ...]] = ("id",)

@@ -1,0 +1,46 @@
+# `make demo` and `make test` need Python 3.11 or newer and make; all else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+# Set by a developer's shell, these would point the demo and the checks at a real database.
+unexport AGENTOBS_DATABASE_URL AGENTOBS_MIGRATION_URL AGENTOBS_SCHEMA AGENTOBS_DATA_DIR
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("agentobs needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.13") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## Start a PostgreSQL, migrate, sync agents, write and read a workflow
+	$(BIN)/python -m examples.demo
+
+.PHONY: test
+test: $(READY) ## Run the whole suite on a real PostgreSQL
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, current docs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: $(READY) ## Measure, beside the floor in the same run
+	$(BIN)/python -m benchmarks.migrations
+
+.PHONY: docs
+docs: $(READY) ## Write the pages that are made from the code
+	$(BIN)/python -m docs.generate
+
+.PHONY: clean
+clean: ## Remove what make and the tools made here
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,130 @@
+"""agentobs agents: the definition files of agents, and what the database holds of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy import func, select
+
+from agentobs.cli.database import open_session_factory
+from agentobs.models import AgentDefinition
+from agentobs.registry import SyncReport, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+
+app = typer.Typer(help="Load agent definition files, and list them.", no_args_is_help=True)
+
+_CHANGES = ("added", "updated", "reactivated", "deactivated")
+
+
+@app.command()
+def sync(
+    folder: Annotated[Path, typer.Argument(help="The folder with the definition files.")],
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Deactivate agents whose file in the folder is gone.")
+    ] = False,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            help="The folder's name in the database, the same wherever it is deployed; "
+            "unset: its absolute path."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+) -> None:
+    """Make the database hold what the YAML files of a folder say.
+
+    Exit code 1 where a file can't be read; the others are loaded all the same.
+    """
+    report = asyncio.run(_sync(folder, prune=prune, root=root, dry_run=dry_run))
+    _print_problems(report)
+    _print_changes(report, dry_run=dry_run)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command(name="list")
+def list_active() -> None:
+    """List the versions of agents that the router may choose."""
+    _console().print(_agents_table(asyncio.run(_active_agents())))
+
+
+async def _sync(folder: Path, *, prune: bool, root: str | None, dry_run: bool) -> SyncReport:
+    async with open_session_factory() as sessions, sessions() as session:
+        report = await sync_folder(session, folder, root=root, prune=prune)
+        await (session.rollback() if dry_run else session.commit())
+    return report
+
+
+async def _active_agents() -> Sequence[Row[*tuple[Any, ...]]]:
+    statement = (
+        select(
+            AgentDefinition.agent_name,
+            AgentDefinition.agent_version,
+            AgentDefinition.agent_type,
+            func.coalesce(AgentDefinition.domain, ""),
+            func.coalesce(func.cardinality(AgentDefinition.capabilities), 0),
+            func.coalesce(func.cardinality(AgentDefinition.triggers), 0),
+            func.date_trunc("second", AgentDefinition.last_loaded_at),
+        )
+        .where(AgentDefinition.is_active)
+        .order_by(AgentDefinition.agent_name, AgentDefinition.agent_version)
+    )
+    async with open_session_factory() as sessions, sessions() as session:
+        return (await session.execute(statement)).all()
+
+
+def _agents_table(rows: Sequence[Row[*tuple[Any, ...]]]) -> Table:
+    table = Table("agent", "version", "type", "domain")
+    for heading in ("capabilities", "triggers"):
+        table.add_column(heading, justify="right")
+    table.add_column("loaded")
+    for *cells, loaded in rows:
+        table.add_row(*(_plain(cell) for cell in cells), _plain(loaded or "never"))
+    return table
+
+
+def _print_problems(report: SyncReport) -> None:
+    console = _console(stderr=True)
+    for warning in report.warnings:
+        console.print(_plain(f"warning: {warning.path}: {warning.text}"))
+    for failure in report.failed:
+        place = failure.path if failure.line is None else f"{failure.path}:{failure.line}"
+        console.print(_plain(f"error: {place}: {failure.reason}"))
+
+
+def _print_changes(report: SyncReport, *, dry_run: bool) -> None:
+    console = _console()
+    table = Table("change", "agent", "version", "file")
+    for change in _CHANGES:
+        for agent in getattr(report, change):
+            table.add_row(change, *map(_plain, (agent.name, agent.version, agent.path)))
+    if table.rows:
+        console.print(table)
+    console.print(_plain(_summary(report) + (" (dry run: nothing is stored)" if dry_run else "")))
+
+
+def _summary(report: SyncReport) -> str:
+    counts = [f"{len(getattr(report, change))} {change}" for change in (*_CHANGES, "unchanged")]
+    return ", ".join([*counts, f"{len(report.failed)} failed"])
+
+
+def _console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+
+
+def _plain(value: object) -> Text:
+    """Return text in which nothing from a file reaches the terminal as markup or control code."""
+    text = str(value).encode(errors="replace").decode()
+    return Text("".join(char if char.isprintable() else "�" for char in text))

@@ -1,0 +1,52 @@
+"""The application: its groups of commands, and how an error ends it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import version as distribution_version
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from agentobs.cli import agents, db, server
+from agentobs.errors import AgentobsError
+
+app = typer.Typer(
+    help="The observability database of your agents: migrations, agent definitions, a server.",
+    no_args_is_help=True,
+    # A traceback with local variables would show URLs and documents.
+    pretty_exceptions_enable=False,
+)
+app.add_typer(db.app, name="db")
+app.add_typer(server.app, name="server")
+app.add_typer(agents.app, name="agents")
+
+
+def run() -> None:
+    """Run the command that the arguments name; an error of the package is one line, exit code 1."""
+    logging.basicConfig(format="agentobs: %(message)s", stream=sys.stderr)
+    logging.getLogger("agentobs").setLevel(logging.INFO)
+    try:
+        app()
+    except AgentobsError as error:
+        sys.exit(f"agentobs: {error}")
+    except ValidationError as error:
+        sys.exit(f"agentobs: {_settings_in_words(error)}")
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"agentobs-orm {distribution_version('agentobs-orm')}")
+        raise typer.Exit
+
+
+def _settings_in_words(error: ValidationError) -> str:
+    return "; ".join(
+        f"the setting {'.'.join(map(str, fault['loc'])).upper()} is wrong: {fault['msg']}"
+        for fault in error.errors(include_input=False, include_url=False)
+    )

@@ -1,0 +1,26 @@
+"""The database that a command works on: the environment's, or the embedded server's."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from agentobs.embedded.default import with_database
+from agentobs.sessions import create_engine, create_session_factory
+from agentobs.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+
+@asynccontextmanager
+async def open_session_factory() -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+    """Open the session factory of one command, and close its connections at the end."""
+    with with_database(DatabaseSettings()) as settings:
+        engine = create_engine(settings)
+        try:
+            yield create_session_factory(engine)
+        finally:
+            await engine.dispose()

@@ -1,0 +1,66 @@
+"""agentobs db: the migrations, from wherever the package is installed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from agentobs import migrations
+from agentobs.embedded.default import with_database
+from agentobs.settings import DatabaseSettings
+
+app = typer.Typer(help="Upgrade, downgrade and check the schema.", no_args_is_help=True)
+
+Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or a step such as +1.")]
+
+
+@app.command()
+def upgrade(revision: Revision = "head") -> None:
+    """Upgrade the database."""
+    with with_database(DatabaseSettings()) as settings:
+        asyncio.run(migrations.upgrade(revision, settings=settings))
+
+
+@app.command()
+def downgrade(revision: Revision) -> None:
+    """Downgrade the database; `base` drops the tables with all their rows."""
+    with with_database(DatabaseSettings()) as settings:
+        asyncio.run(migrations.downgrade(revision, settings=settings))
+
+
+@app.command()
+def current() -> None:
+    """Show the revision that the database is at."""
+    with with_database(DatabaseSettings()) as settings:
+        typer.echo(asyncio.run(migrations.current(settings=settings)) or "base")
+
+
+@app.command()
+def history() -> None:
+    """List the revisions, newest first; needs no database."""
+    for revision in migrations.revisions():
+        before = revision.down_revision or "base"
+        typer.echo(f"{before:>4} -> {revision.revision}  {revision.description}")
+
+
+@app.command()
+def check() -> None:
+    """Compare the database with the models; exit code 1 where they differ."""
+    with with_database(DatabaseSettings()) as settings:
+        asyncio.run(migrations.check(settings=settings))
+    typer.echo("The database matches the models.")
+
+
+@app.command()
+def sql(
+    revision: Annotated[
+        str, typer.Argument(help="A revision or a range, such as 0001:0003 or head:base.")
+    ] = "head",
+    downgrade: Annotated[
+        bool, typer.Option("--downgrade", help="Print the way down; wants a range.")
+    ] = False,
+) -> None:
+    """Print the SQL of a run for psql; needs no database."""
+    typer.echo(migrations.sql(revision, downgrade=downgrade), nl=False)

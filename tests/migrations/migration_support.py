@@ -1,0 +1,75 @@
+"""What several tests of the migrations need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import NullPool
+
+from agentobs import create_engine
+from agentobs.embedded.binaries import find_binaries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from agentobs import DatabaseSettings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(sys.executable).parent
+
+
+@asynccontextmanager
+async def connect(settings: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
+    engine = create_engine(settings, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        yield connection
+    await engine.dispose()
+
+
+def url_of(settings: DatabaseSettings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url.get_secret_value()
+
+
+def environment(settings: DatabaseSettings | None = None, **extra: str) -> dict[str, str]:
+    """Return the environment of a command: nothing of ours but what the test says."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AGENTOBS_")}
+    if settings is not None:
+        inherited["AGENTOBS_DATABASE_URL"] = url_of(settings)
+    return inherited | extra
+
+
+def alembic(
+    *arguments: str,
+    settings: DatabaseSettings | None = None,
+    cwd: Path = REPOSITORY,
+    **extra: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command `alembic` as an operator does, from the repository root."""
+    return subprocess.run(
+        [SCRIPTS / "alembic", *arguments],
+        cwd=cwd,
+        env=environment(settings, **extra),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def psql(settings: DatabaseSettings, sql: str) -> subprocess.CompletedProcess[str]:
+    """Feed the SQL to psql, which stops at the first error."""
+    program = find_binaries() / "psql"
+    return subprocess.run(
+        [program, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--dbname", url_of(settings)],
+        input=sql,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
