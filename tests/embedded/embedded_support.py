@@ -101,7 +101,7 @@ def user_of(
     with subprocess.Popen(
         [python, str(script), *([str(folder)] if folder else [])],
         cwd="/",
-        env=environment or {**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env=environment or {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from agentobs.errors import DefinitionError
 from agentobs.models import AgentDefinition
 from agentobs.registry import AgentVersion, SyncReport, sync_folder
+from agentobs.registry.folders import LoadedFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,19 @@ def write(path: Path, name: str, version: str = "1.0.0", *, more: str = "") -> P
         f"capabilities: [reading]\ntriggers: [read]\n{more}"
     )
     return path
+
+
+def move(folder: Path, name: str) -> Path:
+    return folder.rename(folder.with_name(name))
+
+
+def empty(folder: Path, leave: str) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    if leave != "empty":
+        folder.rmdir()
+    if leave == "file":
+        folder.touch()
 
 
 async def row_of(session: AsyncSession, name: str, version: str = "1.0.0") -> AgentDefinition:
@@ -192,7 +206,7 @@ async def test_prune_deactivates_the_version_that_a_file_no_longer_has(
 
 async def test_a_second_prune_reports_nothing(session: AsyncSession, folder: Path) -> None:
     write(folder / "a.yaml", "agent-a")
-    write(folder / "b.yaml", "agent-b").with_suffix(".yaml")
+    write(folder / "b.yaml", "agent-b")
     await sync_folder(session, folder)
     (folder / "b.yaml").unlink()
     await sync_folder(session, folder, prune=True)
@@ -257,6 +271,14 @@ async def test_prune_deactivates_nothing_where_no_file_can_be_read(
     assert not report.ok
 
 
+def test_a_folder_that_cannot_be_read_may_hold_what_lay_below_it() -> None:
+    loaded = LoadedFolder("/agents", (), (), frozenset({"/agents/locked", "/agents/b.yaml"}))
+
+    assert loaded.may_hold("/agents/locked/deep/a.yaml")
+    assert loaded.may_hold("/agents/b.yaml")
+    assert not loaded.may_hold("/agents/locked2/a.yaml")
+
+
 async def test_a_file_that_returns_after_a_prune_is_active_again(
     session: AsyncSession, folder: Path
 ) -> None:
@@ -308,8 +330,7 @@ async def test_the_same_folder_elsewhere_is_unchanged_and_takes_over_the_rows(
 ) -> None:
     write(folder / "a.yaml", "agent-a")
     await sync_folder(session, folder)
-    moved = folder.with_name("moved")
-    folder.rename(moved)
+    moved = move(folder, "moved")
 
     report = await sync_folder(session, moved, prune=True)
 
@@ -425,11 +446,7 @@ async def test_a_folder_without_definitions_is_refused_and_nothing_is_pruned(
 ) -> None:
     write(folder / "a.yaml", "agent-a")
     await sync_folder(session, folder)
-    (folder / "a.yaml").unlink()
-    if make != "empty":
-        folder.rmdir()
-    if make == "file":
-        folder.touch()
+    empty(folder, make)
 
     with pytest.raises(DefinitionError, match=reason):
         await sync_folder(session, folder, prune=True)

@@ -3,15 +3,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from agentobs.cli.agents import app
 from agentobs.errors import DefinitionError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from click.testing import Result
 
     from agentobs.settings import DatabaseSettings
 

@@ -1,0 +1,90 @@
+"""Read a page: on what it runs, and its fenced blocks with what the comments above them say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# What is run, and what is only read. Any other language would be a block that nobody checks.
+RUN = frozenset({"console", "diff", "python", "sql"})
+READ = frozenset({"ini", "mermaid", "text", "toml", "yaml"})
+
+_RUNS_ON = re.compile(r"^<!-- runs on: (.+?) -->$", re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:^<!-- (?P<what>not run|file): (?P<said>.+?) -->\n+)?"
+    r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class RunsOn(StrEnum):
+    """What a page finds when its first block runs; each page has its own."""
+
+    HEAD = "database at head"
+    EMPTY = "empty database"
+    EMBEDDED = "embedded server"
+    # For pages about projects that use the package; a server for tests is in the environment.
+    FOLDER = "empty folder"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; `file` is where its text goes, `not_run` why it is left alone."""
+
+    language: str
+    text: str
+    line: int
+    file: str | None = None
+    not_run: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the documentation."""
+
+    path: Path
+    text: str
+
+    @property
+    def name(self) -> str:
+        return str(self.path.relative_to(REPOSITORY))
+
+    @property
+    def runs_on(self) -> RunsOn | None:
+        found = _RUNS_ON.search(self.text)
+        return RunsOn(found[1]) if found else None
+
+    @property
+    def blocks(self) -> list[Block]:
+        return list(self._blocks())
+
+    @property
+    def runnable_blocks(self) -> list[Block]:
+        return [block for block in self.blocks if block.not_run is None and _is_run(block)]
+
+    def _blocks(self) -> Iterator[Block]:
+        for found in _BLOCK.finditer(self.text):
+            yield Block(
+                language=found["language"],
+                text=found["text"],
+                line=self.text.count("\n", 0, found.start("language")) + 1,
+                file=found["said"] if found["what"] == "file" else None,
+                not_run=found["said"] if found["what"] == "not run" else None,
+            )
+
+
+def all_pages() -> list[Page]:
+    paths = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    return [Page(path, path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _is_run(block: Block) -> bool:
+    return block.language in RUN or block.file is not None

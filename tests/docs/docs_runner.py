@@ -1,0 +1,137 @@
+"""Run the blocks of one page, in their order, in a folder of its own."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docs_console import Console, DocumentationError, Step, require_output
+from docs_pages import REPOSITORY
+
+from agentobs.embedded.binaries import find_binaries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from docs_pages import Block, Page
+
+_COPIED = (
+    "agentobs",
+    "alembic",
+    "alembic.ini",
+    "docs",
+    "examples",
+    "Makefile",
+    "pyproject.toml",
+    "README.md",
+)
+# A shell of the machine's own; nothing of its settings, of git's or of the surrounding test run.
+_KEPT = ("HOME", "LANG", "LC_ALL", "TMPDIR", "USER")
+
+
+@dataclass
+class Runner:
+    """Runs blocks; the Python blocks of a page share one namespace and one event loop."""
+
+    page: Page
+    console: Console
+    loop: asyncio.Runner
+    namespace: dict[str, Any] = field(default_factory=lambda: {"__name__": "__docs__"})
+    printed: str = ""
+
+    def run(self) -> None:
+        blocks = self.page.blocks
+        for number, block in enumerate(blocks):
+            if block in self.page.runnable_blocks:
+                self._run(block, blocks[number + 1 :])
+
+    def _run(self, block: Block, rest: Sequence[Block]) -> None:
+        try:
+            if block.file is not None:
+                self._write(block, block.file)
+                return
+            getattr(self, f"_run_{block.language}")(block)
+        except Exception as error:
+            raise DocumentationError(f"{self.page.name}:{block.line}: {error!r}") from error
+        if block.language in {"python", "sql"} and rest and rest[0].language == "text":
+            shown = Step(f"{block.language} block", rest[0].text.splitlines())
+            require_output(shown, self.printed)
+
+    def _write(self, block: Block, file: str) -> None:
+        path = self.console.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text, encoding="utf-8")
+
+    def _run_console(self, block: Block) -> None:
+        self.console.run(block.text)
+
+    def _run_diff(self, block: Block) -> None:
+        self._pipe(["git", "apply", "--recount", "-"], block.text)
+
+    def _run_sql(self, block: Block) -> None:
+        url = self.console.environment["AGENTOBS_DATABASE_URL"]
+        command = ["psql", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "--dbname", url]
+        self.printed = self._pipe(command, block.text)
+
+    def _pipe(self, command: list[str], text: str) -> str:
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=self.console.folder,
+            encoding="utf-8",
+            env=self.console.environment,
+            input=text,
+            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+        )
+        if done.returncode != 0:
+            raise DocumentationError(done.stdout)
+        return done.stdout
+
+    def _run_python(self, block: Block) -> None:
+        # The traceback of a failure names the page and its line.
+        source = "\n" * block.line + block.text
+        code = compile(source, self.page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            result = eval(code, self.namespace)  # noqa: S307 (our own pages)
+            if inspect.iscoroutine(result):
+                self.loop.run(result)
+        self.printed = output.getvalue()
+
+
+def copy_repository(folder: Path) -> None:
+    """Copy what the commands of a page read, and may write."""
+    for name in _COPIED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, ignore=ignored)
+        elif source.exists():
+            shutil.copy(source, folder / name)
+
+
+def page_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Make the environment of a page's commands: the tools of this run, and the copy's code."""
+    tools = (Path(sys.executable).parent, find_binaries(), *os.get_exec_path())
+    return {
+        **{name: os.environ[name] for name in _KEPT if name in os.environ},
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+        "PATH": os.pathsep.join(map(str, tools)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(folder),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+        "TERM": "dumb",
+        **settings,
+    }

@@ -1,0 +1,152 @@
+"""What an operator types, from the repository root."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from catalog_snapshot import read_catalog
+from migration_support import REPOSITORY, SCRIPTS, alembic, connect, environment, psql
+from sqlalchemy import text
+
+from agentobs import migrations
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from agentobs import DatabaseSettings
+
+# A port where nothing listens: whoever connects to it fails.
+NOWHERE = "postgresql://postgres:hunter2@127.0.0.1:1/nowhere"
+
+# An operator's shell holds all eight at one gate until each has started.
+RACE = """
+import sys
+print("ready", flush=True)
+sys.stdin.readline()
+from alembic.config import main
+main(argv=["upgrade", "head"])
+"""
+
+
+async def test_upgrade_check_and_downgrade_work_from_the_repository_root(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    upgraded = alembic("upgrade", "head", settings=empty)
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert "is now at 0003" in upgraded.stderr
+    assert alembic("current", settings=empty).stdout.strip() == "0003 (head)"
+    assert alembic("check", settings=empty).returncode == 0
+
+    assert alembic("downgrade", "base", settings=empty).returncode == 0
+    assert all(rows == [] for rows in (await read_catalog(connection)).values())
+
+
+async def test_offline_sql_through_psql_gives_the_catalog_of_the_online_run(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await migrations.upgrade(settings=empty)
+    online = await read_catalog(connection)
+    await migrations.downgrade("base", settings=empty)
+
+    up = alembic("upgrade", "head", "--sql")
+    run = psql(empty, up.stdout)
+    assert (up.returncode, run.returncode, run.stderr) == (0, 0, ""), up.stderr + run.stderr
+    assert await read_catalog(connection) == online
+    assert await migrations.current(settings=empty) == "0003"
+
+    down = alembic("downgrade", "head:base", "--sql")
+    run = psql(empty, down.stdout)
+    assert (down.returncode, run.returncode, run.stderr) == (0, 0, ""), down.stderr + run.stderr
+    assert all(rows == [] for rows in (await read_catalog(connection)).values())
+
+
+async def test_offline_sql_makes_the_tables_in_the_schema_of_choice(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await connection.execute(text('CREATE SCHEMA "my obs"'))
+    sql = alembic("upgrade", "head", "--sql", AGENTOBS_SCHEMA="my obs").stdout
+    run = psql(empty, sql)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (await read_catalog(connection))["tables"] == []
+    settings = empty.model_copy(update={"schema_name": "my obs"})
+    await migrations.check(settings=settings)
+
+
+async def test_offline_sql_refuses_tables_that_exist(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await connection.execute(text("CREATE TABLE agent_transformation_events (id integer)"))
+    run = psql(empty, alembic("upgrade", "head", "--sql").stdout)
+
+    assert run.returncode != 0
+    assert "holds agent_transformation_events, but no revision is recorded" in run.stderr
+
+
+def test_offline_sql_needs_no_database_and_prints_nothing_else() -> None:
+    run = alembic("upgrade", "head", "--sql", AGENTOBS_DATABASE_URL=NOWHERE)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("BEGIN;")
+    assert run.stdout == migrations.sql()
+
+
+def test_a_server_that_is_not_there_is_one_clear_line_without_the_password() -> None:
+    run = alembic("upgrade", "head", AGENTOBS_DATABASE_URL=NOWHERE)
+
+    assert run.returncode != 0
+    assert "can't connect to postgresql://postgres:***@127.0.0.1:1/nowhere" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert "hunter2" not in run.stderr + run.stdout
+
+
+def test_the_migration_url_wins_over_the_services_url(empty: DatabaseSettings) -> None:
+    url = environment(empty)["AGENTOBS_DATABASE_URL"]
+    run = alembic("upgrade", "head", AGENTOBS_DATABASE_URL=NOWHERE, AGENTOBS_MIGRATION_URL=url)
+
+    assert run.returncode == 0, run.stderr
+
+
+async def test_tables_without_a_revision_are_one_clear_line(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await connection.execute(text("CREATE TABLE agent_definitions (id integer)"))
+    run = alembic("upgrade", "head", settings=empty)
+
+    assert run.returncode != 0
+    assert "schema public holds agent_definitions" in run.stderr
+    assert "Traceback" not in run.stderr
+    tables = (await read_catalog(connection))["tables"]
+    assert [name for name, _ in tables] == ["agent_definitions"]
+
+
+async def test_eight_upgraders_at_once_all_succeed(empty: DatabaseSettings) -> None:
+    command = [SCRIPTS / "python", "-c", RACE]
+    racers = [
+        subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env=environment(empty),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(8)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    outputs = [racer.communicate(timeout=120)[1] for racer in racers]
+
+    assert [racer.returncode for racer in racers] == [0] * 8, outputs
+    assert sum("is now at 0003" in output for output in outputs) == 1
+    assert sum("is at 0003: nothing to do" in output for output in outputs) == 7
+    async with connect(empty) as connection:
+        await connection.execute(text("SELECT FROM router_performance_metrics"))
+    await migrations.check(settings=empty)

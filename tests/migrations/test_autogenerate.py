@@ -1,0 +1,77 @@
+"""A new column, from the model to the database, as docs/migrations.md walks through it."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from migration_support import REPOSITORY, alembic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agentobs import DatabaseSettings
+
+ANCHOR = "    definition_hash: Mapped[Digest | None] = mapped_column(\n"
+NEW_COLUMNS = """\
+    owner: Mapped[Name | None] = mapped_column(comment="Who answers for the agent")
+    reviewed_at: Mapped[Instant | None] = mapped_column(comment="When it was last reviewed")
+    limits: Mapped[Json | None] = mapped_column(comment="What it may use")
+    teams: Mapped[TextArray | None] = mapped_column(comment="Who uses it")
+"""
+
+
+@pytest.fixture
+def copy_of_repository(tmp_path: Path) -> Path:
+    """Return a copy in which the models may change; its package wins over the installed one."""
+    for name in ("agentobs", "alembic"):
+        shutil.copytree(
+            REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(REPOSITORY / "alembic.ini", tmp_path)
+    return tmp_path
+
+
+async def test_autogenerate_turns_new_columns_into_the_next_revision(
+    at_head: DatabaseSettings, copy_of_repository: Path
+) -> None:
+    model = copy_of_repository / "agentobs/models/agent_definition.py"
+    source = model.read_text()
+    assert ANCHOR in source
+    model.write_text(source.replace(ANCHOR, NEW_COLUMNS + ANCHOR))
+    where = {"cwd": copy_of_repository, "PYTHONPATH": str(copy_of_repository)}
+
+    made = alembic("revision", "--autogenerate", "-m", "add owner", settings=at_head, **where)
+    assert made.returncode == 0, made.stderr
+    (revision,) = copy_of_repository.glob("alembic/versions/0004_add_owner.py")
+    text = revision.read_text()
+    assert "lock_timeout" in text
+    assert "agentobs" not in {
+        name.name.partition(".")[0]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import)
+        for name in node.names
+    }
+    for step in (("upgrade", "head"), ("check",), ("downgrade", "base"), ("upgrade", "head")):
+        run = alembic(*step, settings=at_head, **where)
+        assert run.returncode == 0, run.stderr
+
+
+async def test_autogenerate_makes_no_revision_where_nothing_changed(
+    at_head: DatabaseSettings, copy_of_repository: Path
+) -> None:
+    before = sorted(copy_of_repository.glob("alembic/versions/*.py"))
+    run = alembic(
+        "revision",
+        "--autogenerate",
+        "-m",
+        "nothing",
+        settings=at_head,
+        cwd=copy_of_repository,
+        PYTHONPATH=str(copy_of_repository),
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert sorted(copy_of_repository.glob("alembic/versions/*.py")) == before
