@@ -113,9 +113,15 @@ class AgentTransformationEvent(Base):
     )
     completed_at: Mapped[Instant | None] = mapped_column(comment="When the run ended")
 
-    definition: Mapped[AgentDefinition | None] = relationship(back_populates="events", lazy="raise")
+    # Without passive_deletes the flush of a delete would load both, and lazy="raise" refuses that.
+    definition: Mapped[AgentDefinition | None] = relationship(
+        back_populates="events", lazy="raise", passive_deletes=True
+    )
     parent: Mapped[AgentTransformationEvent | None] = relationship(
-        back_populates="children", lazy="raise", remote_side="AgentTransformationEvent.id"
+        back_populates="children",
+        lazy="raise",
+        passive_deletes=True,
+        remote_side="AgentTransformationEvent.id",
     )
     # Deleting a parent is the database's to allow: the ORM neither loads nor orphans children.
     children: Mapped[list[AgentTransformationEvent]] = relationship(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import contextlib
 import inspect
 import io
@@ -21,6 +20,7 @@ from docs_pages import REPOSITORY
 from agentobs.embedded.binaries import find_binaries
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
 
     from docs_pages import Block, Page

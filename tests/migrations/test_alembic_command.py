@@ -6,8 +6,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from catalog_snapshot import read_catalog
-from migration_support import REPOSITORY, SCRIPTS, alembic, connect, environment, psql
 from sqlalchemy import text
+from support import REPOSITORY, SCRIPTS, alembic, connect, environment, psql
 
 from agentobs import migrations
 

@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from migration_support import REPOSITORY, alembic
+from support import REPOSITORY, alembic
 
 if TYPE_CHECKING:
     from pathlib import Path

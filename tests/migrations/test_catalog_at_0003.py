@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest_asyncio
 import schema_at_0003 as expected
 from catalog_snapshot import Catalog, read_catalog
-from migration_support import connect
+from support import connect
 
 from agentobs import migrations
 

@@ -510,9 +510,12 @@ async def test_replicas_that_sync_at_once_add_each_version_once(
     for number in range(20):
         write(folder / f"{number}.yaml", f"agent-{number}")
     sessions = async_sessionmaker(agentobs_engine)
+    everybody_is_connected = asyncio.Barrier(4)
 
     async def sync() -> SyncReport:
         async with sessions.begin() as session:
+            await session.connection()
+            await everybody_is_connected.wait()
             return await sync_folder(session, folder)
 
     reports = await asyncio.gather(*(sync() for _ in range(4)))

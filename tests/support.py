@@ -1,4 +1,4 @@
-"""What several tests of the migrations need."""
+"""What an operator has: a shell, the commands, psql, and a look into the database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agentobs import DatabaseSettings
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(sys.executable).parent
 
 
