@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 # Set by a developer's shell, these would point the demo and the checks at a real database.
-unexport AGENTOBS_DATABASE_URL AGENTOBS_MIGRATION_URL AGENTOBS_SCHEMA AGENTOBS_DATA_DIR
+unexport AGENTOBS_DATABASE_URL AGENTOBS_MIGRATION_URL AGENTOBS_SCHEMA
 
 .PHONY: help
 help: ## Show this help
@@ -20,6 +20,8 @@ $(READY): pyproject.toml
 
 .PHONY: demo
 demo: $(READY) ## Start a PostgreSQL, migrate, sync agents, write and read a workflow
+	$(BIN)/alembic upgrade head
+	$(BIN)/agentobs agents sync examples/agents
 	$(BIN)/python -m examples.demo
 
 .PHONY: test

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -20,8 +21,8 @@ def encode(value: Any) -> str:
     """Encode `value` as JSON text that jsonb stores without loss.
 
     Integers of any size keep their digits; datetimes, UUIDs and enums become strings. Raises
-    ValueError for what jsonb can't hold (U+0000, lone surrogates, NaN, infinities) and TypeError
-    for a type that JSON does not know.
+    ValueError for what jsonb can't hold (U+0000, lone surrogates, NaN, infinities, a value that
+    holds itself) and TypeError for a type that JSON does not know.
     """
     try:
         encoded = orjson.dumps(value, option=_OPTIONS)
@@ -47,10 +48,13 @@ def decode(text: str) -> Any:
 
 def _encode_slowly(value: Any) -> str:
     """Encode with the standard library what orjson refuses, or raise what is wrong with it."""
-    _require_storable(value)
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-    )
+    try:
+        _require_storable(value)
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+        )
+    except RecursionError:
+        raise ValueError("must not nest that deep, nor hold itself") from None
 
 
 def _plain(value: Any) -> Any:
@@ -67,18 +71,18 @@ def _require_storable(value: Any) -> None:
             _require_storable(item)
     elif isinstance(value, str):
         require_storable_text(value)
+    elif isinstance(value, Enum):
+        _require_storable(value.value)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("JSON holds no NaN or infinity: use None")
+        raise ValueError("must hold no NaN or infinity, which JSON does not know: use None")
 
 
 def require_storable_text(text: str) -> None:
     """Raise ValueError for text that no PostgreSQL column holds: U+0000 and lone surrogates."""
     if "\x00" in text:
-        raise ValueError("PostgreSQL stores no U+0000: remove it from the text")
+        raise ValueError("must hold no U+0000, which PostgreSQL does not store: remove it")
     try:
         text.encode()
-    except UnicodeEncodeError as error:
-        # The codec's own message quotes the text.
-        raise ValueError("PostgreSQL stores no lone surrogates: decode the text properly") from (
-            error.__class__(error.encoding, "", 0, 0, error.reason)
-        )
+    except UnicodeEncodeError:
+        # The codec's error carries the text.
+        raise ValueError("must hold no lone surrogates: decode the text properly") from None

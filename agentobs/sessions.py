@@ -23,17 +23,23 @@ if TYPE_CHECKING:
 
 _DRIVER = "postgresql+asyncpg"
 _ACCEPTED_SCHEMES = frozenset({"postgres", "postgresql", _DRIVER})
-_ACCEPTED_OPTIONS = frozenset({"host", "port", "ssl", "sslmode"})
+_SSL_OPTIONS = ("ssl", "sslmode")
+_ACCEPTED_OPTIONS = frozenset({"host", "port", *_SSL_OPTIONS})
 
 
 def create_engine(settings: DatabaseSettings | None = None, **options: Any) -> AsyncEngine:
     """Create the engine of a service; the caller disposes of it.
 
     Without settings the environment is read. `options` go to SQLAlchemy's
-    `create_async_engine` and win over what is chosen here. Raises ConfigurationError for a
-    missing or unusable URL; connects to nothing yet.
+    `create_async_engine` and win over what is chosen here; `connect_args` and
+    `execution_options` win key by key. Raises ConfigurationError for a missing or unusable URL;
+    connects to nothing yet.
     """
     settings = DatabaseSettings() if settings is None else settings
+    # Whole, a host's execution_options would take the schema away, and rows would go elsewhere.
+    for name, chosen in _conventions(settings).items():
+        if name in options and isinstance(chosen, dict):
+            options[name] = chosen | options[name]
     return engine_for(database_url(settings.database_url), settings, **options)
 
 
@@ -47,6 +53,10 @@ def create_session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSessi
 
 def engine_for(url: URL, settings: DatabaseSettings, **options: Any) -> AsyncEngine:
     """Create an engine for `url` with the conventions that every engine of the package shares."""
+    return create_async_engine(url, **(_conventions(settings) | options))
+
+
+def _conventions(settings: DatabaseSettings) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         # Parameters are contexts and requests: they stay out of errors and logs.
         "hide_parameters": True,
@@ -56,7 +66,7 @@ def engine_for(url: URL, settings: DatabaseSettings, **options: Any) -> AsyncEng
     }
     if settings.schema_name is not None:
         chosen["execution_options"] = {"schema_translate_map": {None: settings.schema_name}}
-    return create_async_engine(url, **(chosen | options))
+    return chosen
 
 
 def database_url(secret: SecretStr | None, *, setting: str = "AGENTOBS_DATABASE_URL") -> URL:
@@ -94,8 +104,10 @@ def _for_asyncpg(url: URL, setting: str) -> URL:
             setting=setting,
         )
     url = url.set(drivername=_DRIVER)
-    # asyncpg calls libpq's option by another name.
-    if "sslmode" in url.query:
-        mode = url.query["sslmode"]
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    return url
+    # asyncpg calls libpq's option by another name; of two modes, the weaker one might win.
+    modes = [mode for name in _SSL_OPTIONS for mode in url.normalized_query.get(name, ())]
+    if len(modes) > 1:
+        raise ConfigurationError(f"{setting} gives more than one sslmode: keep one", setting=setting)
+    return url.difference_update_query(_SSL_OPTIONS).update_query_pairs(
+        ("ssl", mode) for mode in modes
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Load agent definition files, and list them.", no_args_is_help=True)
 
+_WIDTH = 10_000
 _CHANGES = ("added", "updated", "reactivated", "deactivated")
 
 
@@ -76,7 +78,7 @@ async def _active_agents() -> Sequence[Row[*tuple[Any, ...]]]:
             func.coalesce(AgentDefinition.domain, ""),
             func.coalesce(func.cardinality(AgentDefinition.capabilities), 0),
             func.coalesce(func.cardinality(AgentDefinition.triggers), 0),
-            func.date_trunc("second", AgentDefinition.last_loaded_at),
+            AgentDefinition.last_loaded_at,
         )
         .where(AgentDefinition.is_active)
         .order_by(AgentDefinition.agent_name, AgentDefinition.agent_version)
@@ -86,12 +88,13 @@ async def _active_agents() -> Sequence[Row[*tuple[Any, ...]]]:
 
 
 def _agents_table(rows: Sequence[Row[*tuple[Any, ...]]]) -> Table:
-    table = Table("agent", "version", "type", "domain")
+    table = _table("agent", "version", "type", "domain")
     for heading in ("capabilities", "triggers"):
         table.add_column(heading, justify="right")
-    table.add_column("loaded")
+    table.add_column("loaded (UTC)")
     for *cells, loaded in rows:
-        table.add_row(*(_plain(cell) for cell in cells), _plain(loaded or "never"))
+        when = "never" if loaded is None else f"{loaded.astimezone(UTC):%Y-%m-%d %H:%M}"
+        table.add_row(*map(_plain, (*cells, when)))
     return table
 
 
@@ -106,7 +109,7 @@ def _print_problems(report: SyncReport) -> None:
 
 def _print_changes(report: SyncReport, *, dry_run: bool) -> None:
     console = _console()
-    table = Table("change", "agent", "version", "file")
+    table = _table("change", "agent", "version", "file")
     for change in _CHANGES:
         for agent in getattr(report, change):
             table.add_row(change, *map(_plain, (agent.name, agent.version, agent.path)))
@@ -120,8 +123,13 @@ def _summary(report: SyncReport) -> str:
     return ", ".join([*counts, f"{len(report.failed)} failed"])
 
 
+def _table(*headings: str) -> Table:
+    return Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+
 def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    # Names and paths are there to be copied: a terminal may wrap them, nothing may cut them.
+    return Console(stderr=stderr, width=_WIDTH, soft_wrap=True, highlight=False)
 
 
 def _plain(value: object) -> Text:

@@ -16,6 +16,7 @@ from agentobs.errors import AgentobsError
 app = typer.Typer(
     help="The observability database of your agents: migrations, agent definitions, a server.",
     no_args_is_help=True,
+    add_completion=False,
     # A traceback with local variables would show URLs and documents.
     pretty_exceptions_enable=False,
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.dialects.postgresql import TIMESTAMP
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import DateTime, TypeDecorator, TypeEngine
 
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
@@ -19,7 +18,9 @@ class AwareTimestamp(TypeDecorator[datetime]):
     asyncpg reads a naive datetime as local time of the machine, without a word.
     """
 
-    impl = TIMESTAMP(timezone=True)
+    # Not the dialect's TIMESTAMP: SQLAlchemy types `started_at + timedelta(…)` by the class of impl,
+    # and makes of that one a timestamp without time zone, to which no aware datetime compares.
+    impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -28,8 +29,11 @@ class AwareTimestamp(TypeDecorator[datetime]):
         return value if value is None else require_aware(value)
 
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
-        """Keep intervals what they are: `started_at - timedelta(days=7)` binds an interval."""
-        if isinstance(value, datetime):
+        """Keep intervals what they are: `started_at - timedelta(days=7)` binds an interval.
+
+        A date is midnight in the time zone of whoever asks: it is refused like a naive datetime.
+        """
+        if isinstance(value, date):
             return self
         return self.impl_instance.coerce_compared_value(op, value)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Boolean, Integer, Numeric, String, Uuid, event
+from sqlalchemy import ARRAY, JSON, Boolean, Integer, Numeric, String, Uuid, event
 from sqlalchemy.sql import ClauseElement
 
 from agentobs.errors import InvalidValueError
-from agentobs.jsonb import require_storable_text
+from agentobs.jsonb import encode, require_storable_text
 from agentobs.models.types import AwareTimestamp, require_aware
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 # A rule returns the value to store, or raises ValueError with what the column wants.
 Rule = Callable[[Any], Any]
 
-_INTEGER_MAX = 2**31 - 1
+_INTEGER_MIN, _INTEGER_MAX = -(2**31), 2**31 - 1
 _FOUR_PLACES = Decimal("0.0001")
+_TEN = Decimal(10)
 
 
 def validate_assignments(base: type) -> None:
@@ -46,7 +47,8 @@ def _checker(column: Column[Any]) -> Callable[..., Any]:
 
     def check(target: object, value: Any, previous: object, initiator: object) -> Any:
         del target, previous, initiator
-        if isinstance(value, ClauseElement):
+        # SQL is the database's to judge; `Model.column` is no ClauseElement, but stands for one.
+        if isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
             return value
         if value is None:
             return _none_for(column)
@@ -77,13 +79,18 @@ def _rule_of(column: Column[Any]) -> Rule:
 
 
 def _within(lowest: int, highest: int, value: Any) -> Decimal:
-    """Round to the four places that numeric(5,4) keeps, as PostgreSQL does."""
+    """Round to the four places that numeric(5,4) keeps, then compare, as PostgreSQL does.
+
+    So 1.0000000000000002, which a weighted sum of floats may come to, is a confidence of 1.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"must be a number, got {type(value).__name__}")
     number = Decimal(str(value))
-    if not number.is_finite() or not lowest <= number <= highest:
-        raise ValueError(f"must be within {lowest} and {highest}, got {value}")
-    return number.quantize(_FOUR_PLACES, rounding=ROUND_HALF_EVEN)
+    if number.is_finite() and abs(number) < _TEN:
+        number = number.quantize(_FOUR_PLACES, rounding=ROUND_HALF_UP)
+        if lowest <= number <= highest:
+            return number
+    raise ValueError(f"must be within {lowest} and {highest}, got {value}")
 
 
 def _text(length: int | None, value: Any) -> str:
@@ -104,8 +111,8 @@ def _texts(value: Any) -> list[str]:
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"must be an int, got {type(value).__name__}")
-    if abs(value) > _INTEGER_MAX:
-        raise ValueError(f"must be within ±{_INTEGER_MAX}, got {value}")
+    if not _INTEGER_MIN <= value <= _INTEGER_MAX:
+        raise ValueError(f"must be within {_INTEGER_MIN} and {_INTEGER_MAX}, got {value}")
     return value
 
 
@@ -124,6 +131,15 @@ def _uuid(value: Any) -> UUID:
         raise ValueError("must be a UUID or its text form") from None
 
 
+def _json(value: Any) -> Any:
+    """Refuse early what jsonb can't hold; the flush encodes anew, for the value may change."""
+    try:
+        encode(value)
+    except TypeError as error:
+        raise ValueError(f"must be JSON: {error}") from None
+    return value
+
+
 def _anything(value: Any) -> Any:
     return value
 
@@ -132,6 +148,7 @@ _RULES: tuple[tuple[type, Rule], ...] = (
     (AwareTimestamp, require_aware),
     (Boolean, _boolean),
     (Integer, _integer),
+    (JSON, _json),
     (Numeric, partial(_within, -9, 9)),
     (Uuid, _uuid),
 )

@@ -128,7 +128,6 @@ def page_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str
         "COLUMNS": "200",
         "NO_COLOR": "1",
         "PATH": os.pathsep.join(map(str, tools)),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(folder),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",

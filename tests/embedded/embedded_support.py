@@ -36,26 +36,41 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def processes_of(folder: Path) -> list[psutil.Process]:
     """Return what runs for a data folder: its name is in the arguments, or is the directory."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            places = [*process.cmdline(), process.cwd()]
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        if any(str(folder) in place for place in places):
-            found.append(process)
-    return found
+    return [
+        process
+        for process in psutil.process_iter()
+        if any(str(folder) in place for place in _places(process))
+    ]
+
+
+def keepers_of(folder: Path) -> list[psutil.Process]:
+    return [each for each in processes_of(folder) if "agentobs.embedded" in _places(each)]
 
 
 def keeper_of(folder: Path) -> psutil.Process:
-    (keeper,) = [each for each in processes_of(folder) if "agentobs.embedded" in each.cmdline()]
+    (keeper,) = keepers_of(folder)
     return keeper
+
+
+def _places(process: psutil.Process) -> list[str]:
+    # A process may end between any two looks at it, and a stranger's is not ours to look at.
+    try:
+        return [*process.cmdline(), process.cwd()]
+    except psutil.Error:
+        return []
 
 
 def kill_and_wait(process: psutil.Process) -> None:
     process.kill()
-    # An orphan's entry stays until init looks at it.
-    wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: _is_dead(process))
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    try:
+        # The entry of an orphan stays until init looks at it.
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def query(server: EmbeddedServer, statement: str) -> str:

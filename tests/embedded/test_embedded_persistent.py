@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import psutil
-from embedded_support import FAST, kill_and_wait, processes_of, query, wait_until
+from embedded_support import FAST, keepers_of, kill_and_wait, processes_of, query, wait_until
 
 from agentobs.embedded import running_server, server_status, start_server, stop_server
 
@@ -27,7 +27,7 @@ def test_start_keeps_a_server_that_was_running_for_its_users(data_folder: Path) 
     with running_server(data_folder, options=FAST):
         assert not start_server(data_folder).started
     # The keeper has nothing left to watch.
-    wait_until(lambda: not _keepers(data_folder))
+    wait_until(lambda: not keepers_of(data_folder))
     assert server_status(data_folder).running
 
 
@@ -61,7 +61,3 @@ def test_server_started_for_users_after_a_crash_is_not_persistent(data_folder: P
         assert server.started
         assert not server_status(data_folder).persistent
     wait_until(lambda: not processes_of(data_folder))
-
-
-def _keepers(folder: Path) -> list[psutil.Process]:
-    return [each for each in processes_of(folder) if "agentobs.embedded" in each.cmdline()]

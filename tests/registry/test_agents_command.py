@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from agentobs.settings import DatabaseSettings
 
-DEFINITION = "agent_type: specialist\ncapabilities: [a, b]\ntriggers: [c]\n"
+DEFINITION = "agent_type: specialist\ndomain: reading\ncapabilities: [a, b]\ntriggers: [c]\n"
 
 
 @pytest.fixture
@@ -91,8 +91,17 @@ def test_list_shows_the_active_agents(folder: Path) -> None:
 
     line = next(line for line in agents("list").stdout.splitlines() if "agent-a" in line)
 
-    cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells[:6] == ["agent-a", "1.0.0", "specialist", "", "2", "1"]
+    assert line.split()[:6] == ["agent-a", "1.0.0", "specialist", "reading", "2", "1"]
+
+
+def test_long_names_and_paths_are_never_cut(folder: Path) -> None:
+    name = "agent-" + "long-" * 30
+    (folder / "a.yaml").write_text(f"name: {name}\n{DEFINITION}")
+
+    synced, listed = agents("sync", str(folder)), agents("list")
+
+    assert f"{name}  1.0.0    {folder / 'a.yaml'}" in synced.stdout
+    assert name in listed.stdout
 
 
 def test_nothing_in_a_file_reaches_the_terminal_as_markup_or_control_code(folder: Path) -> None:
