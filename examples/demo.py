@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
@@ -71,7 +72,7 @@ async def read_agents(session: AsyncSession) -> Table:
         select(
             event.target_agent,
             func.count(),
-            cast(100 * func.count().filter(event.success) / func.count(), Integer),
+            cast(100 * func.count().filter(event.success.is_(True)) / func.count(), Integer),
             cast(func.avg(duration), Integer),
             cast(func.percentile_cont(0.95).within_group(duration), Integer),
             func.round(func.avg(event.quality_score), 2),
@@ -109,7 +110,7 @@ def _grow(root: Tree, events: Iterable[AgentTransformationEvent]) -> None:
 
 
 def _table(rows: Iterable[Iterable[object]]) -> Table:
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("agent", no_wrap=True)
     for heading in ("runs", "ok %", "mean ms", "p95 ms", "quality", "router"):
         table.add_column(heading, justify="right")
@@ -124,9 +125,9 @@ async def run(settings: DatabaseSettings, console: Console) -> None:
     sessions = create_session_factory(engine)
     async with sessions.begin() as session:
         written = await write_workflow(session)
-    console.print("Wrote the workflow." if written else "The workflow is there already.", "\n")
+    console.print("Wrote the workflow." if written else "The workflow is there already.")
     async with sessions() as session:
-        console.print(await read_tree(session), "\n", await read_agents(session))
+        console.print(await read_tree(session), await read_agents(session))
         number, mean_ms = await count_decisions(session)
     console.print(f"{number} routing decisions, {mean_ms:.1f} ms each on average\n")
     console.print(NEXT, highlight=False)

@@ -84,7 +84,8 @@ async def _active_agents() -> Sequence[Row[*tuple[Any, ...]]]:
         .order_by(AgentDefinition.agent_name, AgentDefinition.agent_version)
     )
     async with open_session_factory() as sessions, sessions() as session:
-        return (await session.execute(statement)).all()
+        rows: Sequence[Row[*tuple[Any, ...]]] = (await session.execute(statement)).all()
+    return rows
 
 
 def _agents_table(rows: Sequence[Row[*tuple[Any, ...]]]) -> Table:

@@ -62,5 +62,5 @@ def psql(
 ) -> None:
     """Open psql on the server, which runs at least until psql ends."""
     with embedded.running_server(DatabaseSettings().data_dir) as server:
-        command = [server.binary("psql"), "--dbname", server.url, *(arguments or [])]
+        command = [str(server.binary("psql")), "--dbname", server.url, *(arguments or [])]
         raise typer.Exit(subprocess.run(command, check=False).returncode)

@@ -3,12 +3,16 @@
 ::
 
     server       what callers see: find or start, keep, stop, look at
+    default      the settings of whoever names no database
+    startup      from whatever is there to a server that takes connections
     keeper       the process that stops the server when its last user is gone, however it died
-    postmaster   the server process: start it, know it is ours, ask it to stop
+    postmaster   the server process: start it, know that it is ours, ask it to stop
     cluster      a new data folder, made whole or not at all
     binaries     where the PostgreSQL programs are, or a copy that the server's account can run
+    folders      the folders, made with the one owner and mode that each may have
     layout       which files and folders there are
     account      which system user runs the server (PostgreSQL refuses root)
+    detached     processes that outlive their starter
     locks        flock: the kernel frees it when its holder dies, kill -9 included
 
 Four lock files carry the whole agreement between processes:

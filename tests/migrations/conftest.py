@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from support import connect
+from support.shell import connect
 
 from agentobs import migrations
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
-from catalog_snapshot import read_catalog
 from sqlalchemy import text
-from support import REPOSITORY, SCRIPTS, alembic, connect, environment, psql
+from support.catalog_snapshot import read_catalog
+from support.shell import REPOSITORY, alembic, connect, environment, psql
 
 from agentobs import migrations
 
@@ -122,7 +123,7 @@ async def test_tables_without_a_revision_are_one_clear_line(
 
 
 async def test_eight_upgraders_at_once_all_succeed(empty: DatabaseSettings) -> None:
-    command = [SCRIPTS / "python", "-c", RACE]
+    command = [sys.executable, "-c", RACE]
     racers = [
         subprocess.Popen(
             command,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from support import REPOSITORY, alembic
+from support.shell import REPOSITORY, alembic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,12 @@ def copy_of_repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _alembic(
+    copy: Path, *arguments: str, settings: DatabaseSettings
+) -> subprocess.CompletedProcess[str]:
+    return alembic(*arguments, settings=settings, cwd=copy, PYTHONPATH=str(copy))
+
+
 async def test_autogenerate_turns_new_columns_into_the_next_revision(
     at_head: DatabaseSettings, copy_of_repository: Path
 ) -> None:
@@ -41,9 +48,11 @@ async def test_autogenerate_turns_new_columns_into_the_next_revision(
     source = model.read_text()
     assert ANCHOR in source
     model.write_text(source.replace(ANCHOR, NEW_COLUMNS + ANCHOR))
-    where = {"cwd": copy_of_repository, "PYTHONPATH": str(copy_of_repository)}
 
-    made = alembic("revision", "--autogenerate", "-m", "add owner", settings=at_head, **where)
+    def run_there(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return _alembic(copy_of_repository, *arguments, settings=at_head)
+
+    made = run_there("revision", "--autogenerate", "-m", "add owner")
     assert made.returncode == 0, made.stderr
     (revision,) = copy_of_repository.glob("alembic/versions/0004_add_owner.py")
     text = revision.read_text()
@@ -55,7 +64,7 @@ async def test_autogenerate_turns_new_columns_into_the_next_revision(
         for name in node.names
     }
     for step in (("upgrade", "head"), ("check",), ("downgrade", "base"), ("upgrade", "head")):
-        run = alembic(*step, settings=at_head, **where)
+        run = run_there(*step)
         assert run.returncode == 0, run.stderr
 
 
@@ -63,14 +72,8 @@ async def test_autogenerate_makes_no_revision_where_nothing_changed(
     at_head: DatabaseSettings, copy_of_repository: Path
 ) -> None:
     before = sorted(copy_of_repository.glob("alembic/versions/*.py"))
-    run = alembic(
-        "revision",
-        "--autogenerate",
-        "-m",
-        "nothing",
-        settings=at_head,
-        cwd=copy_of_repository,
-        PYTHONPATH=str(copy_of_repository),
+    run = _alembic(
+        copy_of_repository, "revision", "--autogenerate", "-m", "nothing", settings=at_head
     )
 
     assert run.returncode == 0, run.stderr

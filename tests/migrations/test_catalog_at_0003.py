@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest_asyncio
-import schema_at_0003 as expected
-from catalog_snapshot import Catalog, read_catalog
-from support import connect
+from support import schema_at_0003 as expected
+from support.catalog_snapshot import Catalog, read_catalog
+from support.shell import connect
 
 from agentobs import migrations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from catalog_snapshot import read_catalog
 from sqlalchemy import text
+from support.catalog_snapshot import read_catalog
 
 from agentobs import AgentDefinition, create_engine, create_session_factory, migrations
 from agentobs.errors import MigrationError

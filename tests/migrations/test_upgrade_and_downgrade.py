@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from catalog_snapshot import read_catalog
 from sqlalchemy import text
+from support.catalog_snapshot import read_catalog
 
 from agentobs import migrations
 from agentobs.errors import (

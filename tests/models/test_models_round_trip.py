@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-from agentobs import AgentDefinition, AgentTransformationEvent, EventType, RouterPerformanceMetric
+from agentobs import AgentDefinition
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

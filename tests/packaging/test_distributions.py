@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import REPOSITORY, environment
+from support.shell import REPOSITORY, environment
 
 if TYPE_CHECKING:
     from agentobs import DatabaseSettings
@@ -46,8 +46,10 @@ def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     venv.create(home)
     (wheel,) = distributions.glob("*.whl")
     python = home / "bin" / "python"
-    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
-    subprocess.run([*command, wheel], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    subprocess.run(
+        [*pip, "install", "--quiet", "--no-deps", wheel], check=True, capture_output=True
+    )
     (packages,) = home.glob("lib/python*/site-packages")
     # A path in a .pth file brings packages in, but not the .pth of our editable install.
     (packages / "dependencies.pth").write_text(str(Path(pytest.__file__).parents[1]))

@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,16 @@ def test_each_example_loads_without_a_warning(path: Path) -> None:
     assert len(document.capabilities) >= 4
     assert len(document.triggers) >= 5
     assert document.warnings == ()
+
+
+def test_without_the_extra_the_import_names_it() -> None:
+    code = "import sys; sys.modules['yaml'] = None; import agentobs.registry"
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert "Reading agent definitions needs the extra [cli]" in result.stderr
 
 
 @given(st.binary() | STORABLE_TEXT.map(str.encode))

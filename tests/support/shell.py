@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agentobs import DatabaseSettings
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 
 
