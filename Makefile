@@ -34,6 +34,11 @@ check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, 
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@mkdir -p build
+	$(BIN)/agentobs db sql > build/upgrade.sql
+	$(BIN)/squawk build/upgrade.sql
+	$(BIN)/python -m docs.generate --check
+	$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 .PHONY: bench
 bench: $(READY) ## Measure, beside the floor in the same run

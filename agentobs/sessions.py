@@ -15,11 +15,13 @@ from sqlalchemy.ext.asyncio import (
 
 from agentobs import jsonb
 from agentobs.errors import ConfigurationError
-from agentobs.settings import DatabaseSettings
+from agentobs.settings import read_settings
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
     from sqlalchemy import URL
+
+    from agentobs.settings import DatabaseSettings
 
 _DRIVER = "postgresql+asyncpg"
 _ACCEPTED_SCHEMES = frozenset({"postgres", "postgresql", _DRIVER})
@@ -35,7 +37,7 @@ def create_engine(settings: DatabaseSettings | None = None, **options: Any) -> A
     `execution_options` win key by key. Raises ConfigurationError for a missing or unusable URL;
     connects to nothing yet.
     """
-    settings = DatabaseSettings() if settings is None else settings
+    settings = read_settings() if settings is None else settings
     # Whole, a host's execution_options would take the schema away, and rows would go elsewhere.
     for name, chosen in _conventions(settings).items():
         if name in options and isinstance(chosen, dict):
@@ -107,7 +109,9 @@ def _for_asyncpg(url: URL, setting: str) -> URL:
     # asyncpg calls libpq's option by another name; of two modes, the weaker one might win.
     modes = [mode for name in _SSL_OPTIONS for mode in url.normalized_query.get(name, ())]
     if len(modes) > 1:
-        raise ConfigurationError(f"{setting} gives more than one sslmode: keep one", setting=setting)
+        raise ConfigurationError(
+            f"{setting} gives more than one sslmode: keep one", setting=setting
+        )
     return url.difference_update_query(_SSL_OPTIONS).update_query_pairs(
         ("ssl", mode) for mode in modes
     )

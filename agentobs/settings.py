@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from agentobs.errors import ConfigurationError
 
 _POSTGRESQL_IDENTIFIER_BYTES = 63
 
@@ -62,3 +64,14 @@ class DatabaseSettings(BaseSettings):
     def url_for_migrations(self) -> SecretStr | None:
         """Return the direct URL where one is set, else the services' URL."""
         return self.migration_url if self.migration_url is not None else self.database_url
+
+
+def read_settings() -> DatabaseSettings:
+    """Read the environment; raise ConfigurationError that names the variable, not its value."""
+    try:
+        return DatabaseSettings()
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        name = str(fault["loc"][0]).upper()
+        setting = name if name.startswith("AGENTOBS_") else f"AGENTOBS_{name}"
+        raise ConfigurationError(f"{setting}: {fault['msg']}", setting=setting) from None

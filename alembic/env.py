@@ -12,32 +12,26 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from agentobs.embedded.default import with_database
 from agentobs.migrations.connection import open_connection
 from agentobs.migrations.environment import errors_in_one_line, run_offline, run_online
-from agentobs.settings import DatabaseSettings
+from agentobs.settings import read_settings
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from agentobs.settings import DatabaseSettings
 
 config = context.config
-settings: DatabaseSettings = config.attributes.get("settings") or DatabaseSettings()
 given = config.attributes.get("connection")
 
 
-def run_on(connection: Connection) -> None:
-    """Run on a connection that is open already."""
-    run_online(connection, settings)
-
-
-async def run_on_engine(engine: AsyncEngine) -> None:
+async def run_on_engine(engine: AsyncEngine, settings: DatabaseSettings) -> None:
     """Run on an engine that a test tool gives."""
     async with engine.connect() as connection:
-        await connection.run_sync(run_on)
+        await connection.run_sync(run_online, settings)
 
 
-async def run_on_own_connection() -> None:
+async def run_on_own_connection(settings: DatabaseSettings) -> None:
     """Run where the environment says, or on the embedded server where it says nothing."""
     with with_database(settings) as found:
         async with open_connection(found) as connection:
-            await connection.run_sync(run_on)
+            await connection.run_sync(run_online, found)
 
 
 # A program that runs migrations has its own logging.
@@ -45,11 +39,12 @@ if "settings" not in config.attributes and config.config_file_name is not None:
     fileConfig(config.config_file_name, disable_existing_loggers=False)
 
 with errors_in_one_line():
+    settings = config.attributes.get("settings") or read_settings()
     if context.is_offline_mode():
         run_offline(settings)
     elif given is None:
-        asyncio.run(run_on_own_connection())
+        asyncio.run(run_on_own_connection(settings))
     elif isinstance(given, AsyncEngine):
-        asyncio.run(run_on_engine(given))
+        asyncio.run(run_on_engine(given, settings))
     else:
-        run_on(given)
+        run_online(given, settings)

@@ -8,7 +8,6 @@ from importlib.metadata import version as distribution_version
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from agentobs.cli import agents, db, server
 from agentobs.errors import AgentobsError
@@ -33,8 +32,6 @@ def run() -> None:
         app()
     except AgentobsError as error:
         sys.exit(f"agentobs: {error}")
-    except ValidationError as error:
-        sys.exit(f"agentobs: {_settings_in_words(error)}")
 
 
 @app.callback(invoke_without_command=True)
@@ -44,10 +41,3 @@ def _options(
     if version:
         typer.echo(f"agentobs-orm {distribution_version('agentobs-orm')}")
         raise typer.Exit
-
-
-def _settings_in_words(error: ValidationError) -> str:
-    return "; ".join(
-        f"the setting {'.'.join(map(str, fault['loc'])).upper()} is wrong: {fault['msg']}"
-        for fault in error.errors(include_input=False, include_url=False)
-    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agentobs.embedded.default import with_database
 from agentobs.sessions import create_engine, create_session_factory
-from agentobs.settings import DatabaseSettings
+from agentobs.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def open_session_factory() -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Open the session factory of one command, and close its connections at the end."""
-    with with_database(DatabaseSettings()) as settings:
+    with with_database(read_settings()) as settings:
         engine = create_engine(settings)
         try:
             yield create_session_factory(engine)

@@ -9,31 +9,34 @@ import typer
 
 from agentobs import migrations
 from agentobs.embedded.default import with_database
-from agentobs.settings import DatabaseSettings
+from agentobs.settings import read_settings
 
 app = typer.Typer(help="Upgrade, downgrade and check the schema.", no_args_is_help=True)
 
-Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or a step such as +1.")]
+Revision = Annotated[
+    str, typer.Argument(help="A revision, `head`, `base`, or a step such as +1 or -1.")
+]
 
 
 @app.command()
 def upgrade(revision: Revision = "head") -> None:
     """Upgrade the database."""
-    with with_database(DatabaseSettings()) as settings:
+    with with_database(read_settings()) as settings:
         asyncio.run(migrations.upgrade(revision, settings=settings))
 
 
-@app.command()
+# A step back, such as -1, is no option.
+@app.command(context_settings={"ignore_unknown_options": True})
 def downgrade(revision: Revision) -> None:
     """Downgrade the database; `base` drops the tables with all their rows."""
-    with with_database(DatabaseSettings()) as settings:
+    with with_database(read_settings()) as settings:
         asyncio.run(migrations.downgrade(revision, settings=settings))
 
 
 @app.command()
 def current() -> None:
     """Show the revision that the database is at."""
-    with with_database(DatabaseSettings()) as settings:
+    with with_database(read_settings()) as settings:
         typer.echo(asyncio.run(migrations.current(settings=settings)) or "base")
 
 
@@ -48,7 +51,7 @@ def history() -> None:
 @app.command()
 def check() -> None:
     """Compare the database with the models; exit code 1 where they differ."""
-    with with_database(DatabaseSettings()) as settings:
+    with with_database(read_settings()) as settings:
         asyncio.run(migrations.check(settings=settings))
     typer.echo("The database matches the models.")
 

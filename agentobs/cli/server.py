@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from agentobs import embedded
-from agentobs.settings import DatabaseSettings
+from agentobs.settings import read_settings
 
 app = typer.Typer(help="Run the embedded PostgreSQL.", no_args_is_help=True)
 
@@ -16,7 +16,7 @@ app = typer.Typer(help="Run the embedded PostgreSQL.", no_args_is_help=True)
 @app.command()
 def start() -> None:
     """Start the server, and keep it running until `agentobs server stop`."""
-    server = embedded.start_server(DatabaseSettings().data_dir)
+    server = embedded.start_server(read_settings().data_dir)
     typer.echo(f"PostgreSQL is running; its data is in {server.data_directory}")
     typer.echo(server.url)
 
@@ -24,14 +24,14 @@ def start() -> None:
 @app.command()
 def stop() -> None:
     """Stop the server, also under those who use it; its data stays."""
-    stopped = embedded.stop_server(DatabaseSettings().data_dir)
+    stopped = embedded.stop_server(read_settings().data_dir)
     typer.echo("PostgreSQL has stopped." if stopped else "PostgreSQL was not running.")
 
 
 @app.command()
 def status() -> None:
     """Show whether the server runs; exit code 3 where it does not, as pg_ctl has it."""
-    found = embedded.server_status(DatabaseSettings().data_dir)
+    found = embedded.server_status(read_settings().data_dir)
     facts = {
         "running": "no"
         if not found.running
@@ -53,7 +53,7 @@ def status() -> None:
 @app.command()
 def url() -> None:
     """Print the server's URL, for psql and AGENTOBS_DATABASE_URL."""
-    typer.echo(embedded.server_status(DatabaseSettings().data_dir).url)
+    typer.echo(embedded.server_status(read_settings().data_dir).url)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -61,6 +61,6 @@ def psql(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of psql.")] = None,
 ) -> None:
     """Open psql on the server, which runs at least until psql ends."""
-    with embedded.running_server(DatabaseSettings().data_dir) as server:
+    with embedded.running_server(read_settings().data_dir) as server:
         command = [str(server.binary("psql")), "--dbname", server.url, *(arguments or [])]
         raise typer.Exit(subprocess.run(command, check=False).returncode)

@@ -41,7 +41,9 @@ class StepTimer:
         now = time.perf_counter()
         script = step.up_revision
         if isinstance(script, Script) and not step.is_stamp:
-            applied = AppliedStep(script.revision, script.doc.rstrip("."), step.is_upgrade, now - self._last)
+            applied = AppliedStep(
+                script.revision, script.doc.rstrip("."), step.is_upgrade, now - self._last
+            )
             self.steps.append(applied)
         self._last = now
 

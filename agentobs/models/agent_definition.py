@@ -54,7 +54,7 @@ class AgentDefinition(Base):
     )
     shown_columns: ClassVar[tuple[str, ...]] = ("id", "agent_name", "agent_version", "status")
 
-    id: Mapped[Key] = mapped_column(primary_key=True, comment="Primary key")
+    id: Mapped[Key] = mapped_column(primary_key=True, insert_sentinel=True, comment="Primary key")
     agent_name: Mapped[Name] = mapped_column(
         comment="The agent's identifier, such as agent-debug-intelligence"
     )

@@ -57,7 +57,7 @@ class AgentTransformationEvent(Base):
         "success",
     )
 
-    id: Mapped[Key] = mapped_column(primary_key=True, comment="Primary key")
+    id: Mapped[Key] = mapped_column(primary_key=True, insert_sentinel=True, comment="Primary key")
     event_type: Mapped[Label] = mapped_column(
         comment="transformation_start, transformation_complete or transformation_failed"
     )

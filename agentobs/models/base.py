@@ -29,6 +29,8 @@ metadata = MetaData(
     }
 )
 
+# Each model marks its key as the insert sentinel, which an alias can't do: a key with a default of
+# the server too is not trusted to match returned rows to objects, and each would be one INSERT.
 Key = Annotated[UUID, mapped_column(Uuid, default=uuid4, server_default=text("gen_random_uuid()"))]
 Name = Annotated[str, mapped_column(String(255))]
 Label = Annotated[str, mapped_column(String(100))]

@@ -77,7 +77,7 @@ class RouterPerformanceMetric(Base):
         "confidence_score",
     )
 
-    id: Mapped[Key] = mapped_column(primary_key=True, comment="Primary key")
+    id: Mapped[Key] = mapped_column(primary_key=True, insert_sentinel=True, comment="Primary key")
     metric_type: Mapped[Label] = mapped_column(
         comment="routing_decision, cache_hit, cache_miss, fuzzy_match, …"
     )

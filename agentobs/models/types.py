@@ -18,8 +18,8 @@ class AwareTimestamp(TypeDecorator[datetime]):
     asyncpg reads a naive datetime as local time of the machine, without a word.
     """
 
-    # Not the dialect's TIMESTAMP: SQLAlchemy types `started_at + timedelta(…)` by the class of impl,
-    # and makes of that one a timestamp without time zone, to which no aware datetime compares.
+    # Not the dialect's TIMESTAMP: SQLAlchemy types `started_at + timedelta(…)` by the class of
+    # impl, and makes of that one a timestamp without time zone, which takes no aware datetime.
     impl = DateTime(timezone=True)
     cache_ok = True
 

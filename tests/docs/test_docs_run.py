@@ -1,76 +1,69 @@
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from docs_console import Console, DocumentationError, Step, parse, require_output, require_targets
-from docs_pages import READ, RUN, Page, RunsOn, all_pages
-from docs_runner import Runner, copy_repository, page_environment
-
-from agentobs import embedded
+from support.docs_console import (
+    Console,
+    DocumentationError,
+    Step,
+    parse,
+    require_output,
+    require_targets,
+)
+from support.docs_pages import READ, RUN, Page, all_pages
+from support.docs_places import Places, page_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+    from subprocess import CompletedProcess
 
-    from agentobs.settings import DatabaseSettings
+    from sqlalchemy import URL
 
 PAGES = all_pages()
 
 # Every block of the documentation that is not run, with the reason that the page gives.
-NOT_RUN: set[tuple[str, str]] = set()
+NOT_RUN = {
+    ("README.md", "installs from a package registry"),
+    ("docs/embedded.md", "installs from a package registry"),
+    ("docs/testing.md", "installs from a package registry"),
+}
+
+# Most of a page's time is the start of its commands.
+_AT_ONCE = 2
 
 
-@pytest.fixture
-def data_directory() -> Iterator[Path]:
-    # Where the tests run as root the server is another user, whom pytest's own folders keep out.
-    folder = Path(tempfile.mkdtemp(prefix="agentobs-docs-"))
-    folder.chmod(0o755)
-    yield folder / "data"
-    embedded.stop_server(folder / "data")
-    shutil.rmtree(folder)
-
-
-def url_of(settings: DatabaseSettings) -> str:
-    assert settings.database_url is not None
-    return settings.database_url.get_secret_value()
-
-
-@pytest.fixture
-def page_settings(page: Page, request: pytest.FixtureRequest) -> dict[str, str]:
-    """What the page finds in its environment, by the comment at its top."""
-    if page.runs_on is RunsOn.EMBEDDED:
-        return {"AGENTOBS_DATA_DIR": str(request.getfixturevalue("data_directory"))}
-    if page.runs_on is RunsOn.FOLDER:
-        server = request.getfixturevalue("agentobs_server").set(drivername="postgresql")
-        return {"AGENTOBS_TEST_DATABASE_URL": server.render_as_string(hide_password=False)}
-    at_head = page.runs_on is RunsOn.HEAD
-    fixture = "agentobs_database" if at_head else "agentobs_empty_database"
-    return {"AGENTOBS_DATABASE_URL": url_of(request.getfixturevalue(fixture))}
+@pytest.fixture(scope="module")
+def runs(
+    agentobs_server: URL,
+    agentobs_template: str,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[Page, Future[CompletedProcess[str]]]]:
+    """The pages that were selected, each run in its own place, some at once."""
+    places = Places(agentobs_server, agentobs_template)
+    called = (getattr(item, "callspec", None) for item in request.session.items)
+    selected = {spec.params["page"] for spec in called if spec and "page" in spec.params}
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        yield {
+            page: pool.submit(places.run, page, tmp_path_factory.mktemp("page"))
+            for page in PAGES
+            if page in selected and page.runnable_blocks
+        }
 
 
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.runnable_blocks], ids=lambda page: page.name
 )
 def test_every_block_of_the_page_does_what_the_page_says(
-    page: Page,
-    page_settings: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    page: Page, runs: dict[Page, Future[CompletedProcess[str]]]
 ) -> None:
     assert page.runs_on is not None, f"{page.name} begins with no <!-- runs on: … -->"
-    if page.runs_on is not RunsOn.FOLDER:
-        copy_repository(tmp_path)
-    for name in ("AGENTOBS_MIGRATION_URL", "AGENTOBS_SCHEMA", "AGENTOBS_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in page_settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    with asyncio.Runner() as loop:
-        Runner(page, Console(tmp_path, page_environment(tmp_path, page_settings)), loop).run()
+    done = runs[page].result()
+    assert done.returncode == 0, done.stdout
 
 
 def test_no_block_is_left_out_without_a_reason_that_is_listed_here() -> None:

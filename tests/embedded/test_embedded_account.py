@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from embedded_support import (
+from support.embedded import (
     FAST,
     REPOSITORY,
     USER_SCRIPT,
@@ -29,7 +29,7 @@ from agentobs.errors import EmbeddedServerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["embedded_fixtures"]
+pytest_plugins = ["support.embedded_fixtures"]
 
 _UNPRIVILEGED: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
 

@@ -13,7 +13,7 @@ from agentobs.errors import EmbeddedServerError, MissingExtraError
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytest_plugins = ["embedded_fixtures"]
+pytest_plugins = ["support.embedded_fixtures"]
 
 
 def test_missing_extra_is_named(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

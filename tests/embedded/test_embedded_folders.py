@@ -8,7 +8,7 @@ from subprocess import DEVNULL
 from typing import TYPE_CHECKING
 
 import pytest
-from embedded_support import (
+from support.embedded import (
     FAST,
     PATIENCE_SECONDS,
     is_root,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytest_plugins = ["embedded_fixtures"]
+pytest_plugins = ["support.embedded_fixtures"]
 
 
 def test_path_with_spaces_quotes_and_shell_characters_works(own_folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from embedded_support import (
+from support.embedded import (
     FAST,
     keeper_of,
     kill_and_wait,
@@ -22,7 +22,7 @@ from agentobs.embedded import running_server, server_status, stop_server
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytest_plugins = ["embedded_fixtures"]
+pytest_plugins = ["support.embedded_fixtures"]
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])

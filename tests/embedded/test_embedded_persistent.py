@@ -3,14 +3,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import psutil
-from embedded_support import FAST, keepers_of, kill_and_wait, processes_of, query, wait_until
+from support.embedded import FAST, keepers_of, kill_and_wait, processes_of, query, wait_until
 
 from agentobs.embedded import running_server, server_status, start_server, stop_server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytest_plugins = ["embedded_fixtures"]
+pytest_plugins = ["support.embedded_fixtures"]
 
 
 def test_started_server_stays_until_it_is_stopped(data_folder: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from registry_support import names, row_of, set_by_hand, write
+from support.registry import names, row_of, set_by_hand, write
 
 from agentobs.errors import DefinitionError
 from agentobs.models import AgentDefinition

@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from registry_support import names, row_of, set_by_hand, write
 from sqlalchemy import select
+from support.registry import names, row_of, set_by_hand, write
 
 from agentobs.models import AgentDefinition
 from agentobs.registry import sync_folder

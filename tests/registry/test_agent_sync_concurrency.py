@@ -4,9 +4,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from registry_support import row_of, write
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker
+from support.registry import row_of, write
 
 from agentobs.models import AgentDefinition
 from agentobs.registry import SyncReport, sync_folder

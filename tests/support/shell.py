@@ -53,14 +53,14 @@ def alembic(
     **extra: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command `alembic` as an operator does, from the repository root."""
-    return subprocess.run(
-        [SCRIPTS / "alembic", *arguments],
-        cwd=cwd,
-        env=environment(settings, **extra),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return _run("alembic", arguments, cwd, environment(settings, **extra))
+
+
+def agentobs(
+    *arguments: str, settings: DatabaseSettings | None = None, **extra: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command `agentobs`, from a folder that has nothing of ours in it."""
+    return _run("agentobs", arguments, Path("/"), environment(settings, **extra))
 
 
 def psql(settings: DatabaseSettings, sql: str) -> subprocess.CompletedProcess[str]:
@@ -69,6 +69,19 @@ def psql(settings: DatabaseSettings, sql: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [program, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--dbname", url_of(settings)],
         input=sql,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _run(
+    program: str, arguments: tuple[str, ...], cwd: Path, env: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPTS / program, *arguments],
+        cwd=cwd,
+        env=env,
         capture_output=True,
         text=True,
         check=False,

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from docs_pages import REPOSITORY
+from support.shell import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

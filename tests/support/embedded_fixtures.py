@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from embedded_support import FAST, processes_of, wait_until
+from support.embedded import FAST, processes_of, wait_until
 
 from agentobs.embedded import running_server, stop_server
 

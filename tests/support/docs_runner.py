@@ -1,42 +1,29 @@
-"""Run the blocks of one page, in their order, in a folder of its own."""
+"""Run the blocks of one page in their order: `python -m support.docs_runner PAGE`.
+
+The process is the page's own, with the page's folder, environment and imports.
+"""
 
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import inspect
 import io
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docs_console import Console, DocumentationError, Step, require_output
-from docs_pages import REPOSITORY
-
-from agentobs.embedded.binaries import find_binaries
+from support.docs_console import Console, DocumentationError, Step, require_output
+from support.docs_pages import read_page
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from docs_pages import Block, Page
-
-_COPIED = (
-    "agentobs",
-    "alembic",
-    "alembic.ini",
-    "docs",
-    "examples",
-    "Makefile",
-    "pyproject.toml",
-    "README.md",
-)
-# A shell of the machine's own; nothing of its settings, of git's or of the surrounding test run.
-_KEPT = ("HOME", "LANG", "LC_ALL", "TMPDIR", "USER")
+    from support.docs_pages import Block, Page
 
 
 @dataclass
@@ -61,11 +48,11 @@ class Runner:
                 self._write(block, block.file)
                 return
             getattr(self, f"_run_{block.language}")(block)
+            if block.language in {"python", "sql"} and rest and rest[0].language == "text":
+                shown = Step(f"{block.language} block", rest[0].text.splitlines())
+                require_output(shown, self.printed)
         except Exception as error:
-            raise DocumentationError(f"{self.page.name}:{block.line}: {error!r}") from error
-        if block.language in {"python", "sql"} and rest and rest[0].language == "text":
-            shown = Step(f"{block.language} block", rest[0].text.splitlines())
-            require_output(shown, self.printed)
+            raise DocumentationError(f"{self.page.name}:{block.line}: {error}") from error
 
     def _write(self, block: Block, file: str) -> None:
         path = self.console.folder / file
@@ -109,28 +96,10 @@ class Runner:
         self.printed = output.getvalue()
 
 
-def copy_repository(folder: Path) -> None:
-    """Copy what the commands of a page read, and may write."""
-    for name in _COPIED:
-        source = REPOSITORY / name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, folder / name, ignore=ignored)
-        elif source.exists():
-            shutil.copy(source, folder / name)
+def main(path: Path) -> None:
+    with asyncio.Runner() as loop:
+        Runner(read_page(path), Console(Path.cwd(), dict(os.environ)), loop).run()
 
 
-def page_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """Make the environment of a page's commands: the tools of this run, and the copy's code."""
-    tools = (Path(sys.executable).parent, find_binaries(), *os.get_exec_path())
-    return {
-        **{name: os.environ[name] for name in _KEPT if name in os.environ},
-        "COLUMNS": "200",
-        "NO_COLOR": "1",
-        "PATH": os.pathsep.join(map(str, tools)),
-        "PYTHONPATH": str(folder),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONUTF8": "1",
-        "TERM": "dumb",
-        **settings,
-    }
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from support.shell import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+    from pathlib import Path
 
 # What is run, and what is only read. Any other language would be a block that nobody checks.
 RUN = frozenset({"console", "diff", "python", "sql"})
@@ -81,9 +81,13 @@ class Page:
             )
 
 
+def read_page(path: Path) -> Page:
+    return Page(path, path.read_text(encoding="utf-8"))
+
+
 def all_pages() -> list[Page]:
     paths = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-    return [Page(path, path.read_text(encoding="utf-8")) for path in paths]
+    return [read_page(path) for path in paths]
 
 
 def _is_run(block: Block) -> bool:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.shell import agentobs
+from typer.testing import CliRunner
+
+from agentobs.cli import app
+
+if TYPE_CHECKING:
+    from agentobs import DatabaseSettings
+
+# A port where nothing listens: whoever connects to it fails.
+NOWHERE = "postgresql://postgres:hunter2@127.0.0.1:1/nowhere"
+
+
+def test_the_migrations_run_as_agentobs_db(agentobs_empty_database: DatabaseSettings) -> None:
+    for command, answer in (
+        (("upgrade",), "is now at 0003"),
+        (("current",), "0003"),
+        (("check",), "matches the models"),
+        (("downgrade", "-1"), "is now at 0002"),
+        (("upgrade", "+1"), "is now at 0003"),
+        (("downgrade", "base"), "is now at base"),
+        (("current",), "base"),
+    ):
+        run = agentobs("db", *command, settings=agentobs_empty_database)
+        assert run.returncode == 0, run.stderr
+        assert answer in run.stdout + run.stderr
+
+
+def test_check_of_a_database_behind_is_a_line_and_exit_code_one(
+    agentobs_empty_database: DatabaseSettings,
+) -> None:
+    run = agentobs("db", "check", settings=agentobs_empty_database)
+
+    assert run.returncode == 1
+    assert "not up to date" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("--version",), ("db", "history"), ("db", "sql"), ("db", "upgrade", "--help")],
+)
+def test_what_needs_no_database_starts_no_server_and_connects_nowhere(
+    arguments: tuple[str, ...], tmp_path: object
+) -> None:
+    run = agentobs(*arguments, AGENTOBS_DATA_DIR=f"{tmp_path}/data")
+    elsewhere = agentobs(*arguments, AGENTOBS_DATABASE_URL=NOWHERE)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (elsewhere.returncode, elsewhere.stderr) == (0, "")
+
+
+def test_a_server_that_is_not_there_is_one_line_without_the_password() -> None:
+    run = agentobs("db", "upgrade", AGENTOBS_DATABASE_URL=NOWHERE)
+
+    assert run.returncode == 1
+    assert run.stderr.startswith("agentobs: can't connect to postgresql://postgres:***@127.0.0.1")
+    assert "hunter2" not in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_wrong_setting_is_one_line_that_names_it() -> None:
+    run = agentobs("db", "current", AGENTOBS_MIGRATION_LOCK_WAIT="soon")
+
+    assert run.returncode == 1
+    assert "AGENTOBS_MIGRATION_LOCK_WAIT" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_every_command_has_a_help_text() -> None:
+    groups = ["db", "server", "agents"]
+    for group in groups:
+        shown = CliRunner().invoke(app, [group, "--help"])
+        assert shown.exit_code == 0
+    listed = [
+        command
+        for group in app.registered_groups
+        for command in (group.typer_instance.registered_commands if group.typer_instance else [])
+    ]
+
+    assert [group.name for group in app.registered_groups] == groups
+    assert all(command.callback and command.callback.__doc__ for command in listed)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from support.embedded import processes_of, wait_until
+from support.shell import agentobs, alembic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest_plugins = ["support.embedded_fixtures"]
+
+
+def test_with_no_url_alembic_and_agentobs_share_the_embedded_server(empty_folder: Path) -> None:
+    upgraded = alembic("upgrade", "head", AGENTOBS_DATA_DIR=str(empty_folder))
+    current = agentobs("db", "current", AGENTOBS_DATA_DIR=str(empty_folder))
+
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert current.stdout == "0003\n"
+    for run in (upgraded, current):
+        notices = [line for line in run.stderr.splitlines() if "embedded PostgreSQL" in line]
+        assert len(notices) == 1
+        assert str(empty_folder) in notices[0]
+    wait_until(lambda: not processes_of(empty_folder))
+
+
+def test_a_server_that_was_started_runs_until_it_is_stopped(empty_folder: Path) -> None:
+    where = {"AGENTOBS_DATA_DIR": str(empty_folder)}
+
+    started = agentobs("server", "start", **where)
+    assert started.returncode == 0, started.stderr
+    assert agentobs("server", "url", **where).stdout.strip() in started.stdout
+    status = agentobs("server", "status", **where)
+    assert status.returncode == 0
+    assert "yes, until stopped" in status.stdout
+    assert processes_of(empty_folder)
+
+    assert "has stopped" in agentobs("server", "stop", **where).stdout
+    assert "was not running" in agentobs("server", "stop", **where).stdout
+    assert agentobs("server", "status", **where).returncode == 3
+    wait_until(lambda: not processes_of(empty_folder))
+
+
+def test_psql_runs_on_the_server_and_gives_its_exit_code(data_folder: Path) -> None:
+    where = {"AGENTOBS_DATA_DIR": str(data_folder)}
+    good = agentobs("server", "psql", "--", "-Atc", "SELECT 6 * 7", **where)
+    bad = agentobs("server", "psql", "--", "-c", "SELECT FROM nothing", **where)
+
+    assert (good.returncode, good.stdout) == (0, "42\n")
+    assert bad.returncode == 1
+    assert "nothing" in bad.stderr
+
+
+def test_the_url_is_one_that_agentobs_takes(empty_folder: Path) -> None:
+    where = {"AGENTOBS_DATA_DIR": str(empty_folder)}
+    url = agentobs("server", "start", **where).stdout.splitlines()[-1]
+    run = alembic("upgrade", "head", AGENTOBS_DATABASE_URL=url)
+
+    assert run.returncode == 0, run.stderr
+    assert "embedded" not in run.stderr

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+from support.docs_pages import Page, all_pages
+from support.shell import REPOSITORY
+
+from agentobs.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+PAGES = all_pages()
+LINK = re.compile(r"\[[^\]\n]*\]\((?!https?:|mailto:)([^)\s#]*)(?:#([^)\s]+))?\)")
+READ_BY_TESTING = re.compile(r'"(AGENTOBS_TEST_[A-Z_]+)"')
+COLUMN_ROW = re.compile(r"\| `(\w+)` \| ([^|`]+) \| (yes)? *\|")
+INDEX_ROW = re.compile(r"\| `(idx_\w+)` \| (\w+) \|")
+CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+
+
+def generate(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "docs.generate", *arguments]
+    return subprocess.run(command, capture_output=True, check=False, cwd=folder, text=True)
+
+
+def links(page: Page) -> Iterator[tuple[str, str]]:
+    return ((found[1], found[2] or "") for found in LINK.finditer(CODE.sub("", page.text)))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def variables_in_the_code() -> set[str]:
+    fields = DatabaseSettings.model_fields.items()
+    of_settings = {
+        str(field.validation_alias or f"AGENTOBS_{name.upper()}") for name, field in fields
+    }
+    sources = (REPOSITORY / "agentobs" / "testing").glob("*.py")
+    return of_settings.union(*(READ_BY_TESTING.findall(path.read_text()) for path in sources))
+
+
+def rows_of(table: str) -> str:
+    """The part of docs/schema.md that is about one table."""
+    page = (REPOSITORY / "docs" / "schema.md").read_text(encoding="utf-8")
+    return page.split(f"\n## {table}\n")[1].split("\n## ")[0]
+
+
+def test_the_pages_made_from_the_code_are_current() -> None:
+    result = generate("--check")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_page_that_is_out_of_date_is_named_and_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    source = REPOSITORY / "docs" / "generate.py"
+    (folder / "generate.py").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    assert generate(folder=tmp_path).returncode == 0
+    (folder / "schema.md").write_text("old", encoding="utf-8")
+    result = generate("--check", folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == "docs/schema.md is out of date: run python -m docs.generate\n"
+    assert (folder / "schema.md").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Page) -> None:
+    for target, anchor in links(page):
+        path = page.path.parent / target if target else page.path
+        assert path.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_index_of_the_documentation_names_every_page() -> None:
+    folder = REPOSITORY / "docs"
+    index = next(page for page in PAGES if page.path == folder / "README.md")
+    linked = {(folder / target).resolve() for target, _ in links(index)}
+    assert {path for path in folder.glob("*.md") if path != index.path} <= linked
+
+
+def test_every_variable_that_the_code_reads_is_in_the_settings_table_of_the_readme() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| *`(AGENTOBS_[A-Z_]+)`", readme, re.MULTILINE))
+    assert variables_in_the_code() - listed == set()
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["agent_definitions", "agent_transformation_events", "router_performance_metrics"],
+)
+async def test_the_schema_page_says_what_the_database_says(
+    table: str, agentobs_session: AsyncSession
+) -> None:
+    columns = await agentobs_session.execute(
+        text(
+            "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute "
+            "WHERE attrelid = to_regclass(:table) AND attnum > 0 ORDER BY attnum"
+        ),
+        {"table": table},
+    )
+    shown = COLUMN_ROW.findall(rows_of(table).split("### Constraints")[0])
+    assert [(name, type_, bool(yes)) for name, type_, yes in shown] == [
+        tuple(row) for row in columns
+    ]
+    indexes = await agentobs_session.execute(
+        text(
+            "SELECT relname, amname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
+            "JOIN pg_am ON pg_am.oid = relam "
+            "WHERE indrelid = to_regclass(:table) AND NOT indisunique ORDER BY relname"
+        ),
+        {"table": table},
+    )
+    assert INDEX_ROW.findall(rows_of(table)) == [tuple(row) for row in indexes]
