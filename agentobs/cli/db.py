@@ -13,9 +13,7 @@ from agentobs.settings import read_settings
 
 app = typer.Typer(help="Upgrade, downgrade and check the schema.", no_args_is_help=True)
 
-Revision = Annotated[
-    str, typer.Argument(help="A revision, `head`, `base`, or a step such as +1 or -1.")
-]
+Revision = Annotated[str, typer.Argument(help="A revision, head, base, or a step: +1, -1.")]
 
 
 @app.command()

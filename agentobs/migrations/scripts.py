@@ -50,4 +50,6 @@ def revisions() -> Iterator[RevisionInfo]:
     """Iterate over the revisions, newest first; touches no database."""
     for script in ScriptDirectory.from_config(alembic_config()).walk_revisions():
         down = script.down_revision
-        yield RevisionInfo(script.revision, down if isinstance(down, str) else None, script.doc)
+        yield RevisionInfo(
+            script.revision, down if isinstance(down, str) else None, script.doc.rstrip(".")
+        )

@@ -6,9 +6,14 @@ from support.embedded import processes_of, wait_until
 from support.shell import agentobs, alembic
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 pytest_plugins = ["support.embedded_fixtures"]
+
+
+def _server(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return agentobs("server", *arguments, AGENTOBS_DATA_DIR=str(folder))
 
 
 def test_with_no_url_alembic_and_agentobs_share_the_embedded_server(empty_folder: Path) -> None:
@@ -25,26 +30,24 @@ def test_with_no_url_alembic_and_agentobs_share_the_embedded_server(empty_folder
 
 
 def test_a_server_that_was_started_runs_until_it_is_stopped(empty_folder: Path) -> None:
-    where = {"AGENTOBS_DATA_DIR": str(empty_folder)}
 
-    started = agentobs("server", "start", **where)
+    started = _server(empty_folder, "start")
     assert started.returncode == 0, started.stderr
-    assert agentobs("server", "url", **where).stdout.strip() in started.stdout
-    status = agentobs("server", "status", **where)
+    assert _server(empty_folder, "url").stdout.strip() in started.stdout
+    status = _server(empty_folder, "status")
     assert status.returncode == 0
     assert "yes, until stopped" in status.stdout
     assert processes_of(empty_folder)
 
-    assert "has stopped" in agentobs("server", "stop", **where).stdout
-    assert "was not running" in agentobs("server", "stop", **where).stdout
-    assert agentobs("server", "status", **where).returncode == 3
+    assert "has stopped" in _server(empty_folder, "stop").stdout
+    assert "was not running" in _server(empty_folder, "stop").stdout
+    assert _server(empty_folder, "status").returncode == 3
     wait_until(lambda: not processes_of(empty_folder))
 
 
 def test_psql_runs_on_the_server_and_gives_its_exit_code(data_folder: Path) -> None:
-    where = {"AGENTOBS_DATA_DIR": str(data_folder)}
-    good = agentobs("server", "psql", "--", "-Atc", "SELECT 6 * 7", **where)
-    bad = agentobs("server", "psql", "--", "-c", "SELECT FROM nothing", **where)
+    good = _server(data_folder, "psql", "--", "-Atc", "SELECT 6 * 7")
+    bad = _server(data_folder, "psql", "--", "-c", "SELECT FROM nothing")
 
     assert (good.returncode, good.stdout) == (0, "42\n")
     assert bad.returncode == 1
@@ -52,8 +55,7 @@ def test_psql_runs_on_the_server_and_gives_its_exit_code(data_folder: Path) -> N
 
 
 def test_the_url_is_one_that_agentobs_takes(empty_folder: Path) -> None:
-    where = {"AGENTOBS_DATA_DIR": str(empty_folder)}
-    url = agentobs("server", "start", **where).stdout.splitlines()[-1]
+    url = _server(empty_folder, "start").stdout.splitlines()[-1]
     run = alembic("upgrade", "head", AGENTOBS_DATABASE_URL=url)
 
     assert run.returncode == 0, run.stderr

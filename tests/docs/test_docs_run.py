@@ -51,12 +51,12 @@ def runs(
         yield {
             page: pool.submit(places.run, page, tmp_path_factory.mktemp("page"))
             for page in PAGES
-            if page in selected and page.runnable_blocks
+            if page in selected and page.runs_on
         }
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.runnable_blocks], ids=lambda page: page.name
+    "page", [page for page in PAGES if page.is_run], ids=lambda page: page.name
 )
 def test_every_block_of_the_page_does_what_the_page_says(
     page: Page, runs: dict[Page, Future[CompletedProcess[str]]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -45,13 +45,17 @@ class Block:
     file: str | None = None
     not_run: str | None = None
 
+    @property
+    def is_run(self) -> bool:
+        return self.not_run is None and (self.language in RUN or self.file is not None)
+
 
 @dataclass(frozen=True)
 class Page:
     """A page of the documentation."""
 
     path: Path
-    text: str
+    text: str = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -67,8 +71,8 @@ class Page:
         return list(self._blocks())
 
     @property
-    def runnable_blocks(self) -> list[Block]:
-        return [block for block in self.blocks if block.not_run is None and _is_run(block)]
+    def is_run(self) -> bool:
+        return any(block.is_run for block in self.blocks)
 
     def _blocks(self) -> Iterator[Block]:
         for found in _BLOCK.finditer(self.text):
@@ -88,7 +92,3 @@ def read_page(path: Path) -> Page:
 def all_pages() -> list[Page]:
     paths = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     return [read_page(path) for path in paths]
-
-
-def _is_run(block: Block) -> bool:
-    return block.language in RUN or block.file is not None

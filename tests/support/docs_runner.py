@@ -39,7 +39,7 @@ class Runner:
     def run(self) -> None:
         blocks = self.page.blocks
         for number, block in enumerate(blocks):
-            if block in self.page.runnable_blocks:
+            if block.is_run:
                 self._run(block, blocks[number + 1 :])
 
     def _run(self, block: Block, rest: Sequence[Block]) -> None:
@@ -49,10 +49,10 @@ class Runner:
                 return
             getattr(self, f"_run_{block.language}")(block)
             if block.language in {"python", "sql"} and rest and rest[0].language == "text":
-                shown = Step(f"{block.language} block", rest[0].text.splitlines())
+                shown = Step(f"({block.language} block)", rest[0].text.splitlines())
                 require_output(shown, self.printed)
-        except Exception as error:
-            raise DocumentationError(f"{self.page.name}:{block.line}: {error}") from error
+        except DocumentationError as error:
+            raise DocumentationError(f"{self.page.name}:{block.line}: {error}") from None
 
     def _write(self, block: Block, file: str) -> None:
         path = self.console.folder / file
@@ -102,4 +102,7 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except DocumentationError as error:
+        sys.exit(str(error))
