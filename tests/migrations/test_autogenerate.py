@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from support.shell import REPOSITORY, alembic
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from agentobs import DatabaseSettings

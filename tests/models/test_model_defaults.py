@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from model_support import new_definition, new_event, new_metric, statements_of
 from sqlalchemy import func, null, select, text
+from support.models import new_definition, new_event, new_metric, statements_of
 
 from agentobs import (
     AgentDefinition,

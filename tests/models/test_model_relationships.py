@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
-from model_support import new_definition, new_event, statements_of
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import joinedload, selectinload
+from support.models import new_definition, new_event, statements_of
 
 from agentobs import AgentDefinition, AgentTransformationEvent
 

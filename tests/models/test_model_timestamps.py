@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-from model_support import new_event, required_of_an_event
 from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, select, tuple_, update
 from sqlalchemy.exc import StatementError
+from support.models import new_event, required_of_an_event
 
 from agentobs import AgentTransformationEvent as Event
 from agentobs import RouterPerformanceMetric

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-from model_support import CANARY, new_definition, new_event, new_metric
 from sqlalchemy import func, literal_column, text
+from support.models import CANARY, new_definition, new_event, new_metric
 
 from agentobs.errors import AgentobsError, InvalidValueError
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 # A text that occurs nowhere else: where it appears, a value has leaked.
-CANARY = f"canary-{uuid4().hex}"
+CANARY = "canary-5f2d0c8e"
 
 
 def new_definition(**values: Any) -> AgentDefinition:

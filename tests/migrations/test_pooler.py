@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.pgbouncer import needs_pgbouncer, pgbouncer
+
+from agentobs import migrations
+from agentobs.errors import PoolerRefusedError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from agentobs import DatabaseSettings
+
+pytestmark = needs_pgbouncer
+
+
+async def test_a_transaction_pooler_is_refused_with_the_way_out(
+    agentobs_server: URL, empty: DatabaseSettings
+) -> None:
+    with pgbouncer(agentobs_server, empty, mode="transaction") as pooled:
+        with pytest.raises(PoolerRefusedError, match="AGENTOBS_MIGRATION_URL"):
+            await migrations.upgrade(settings=pooled)
+        assert await migrations.current(settings=empty) is None
+
+        direct = pooled.model_copy(update={"migration_url": empty.database_url})
+        await migrations.upgrade(settings=direct)
+
+    assert await migrations.current(settings=empty) == "0003"
+
+
+async def test_a_session_pooler_is_as_good_as_the_server(
+    agentobs_server: URL, empty: DatabaseSettings
+) -> None:
+    with pgbouncer(agentobs_server, empty, mode="session") as pooled:
+        await migrations.upgrade(settings=pooled)
+
+    assert await migrations.current(settings=empty) == "0003"
