@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 _SIZES = text(
     """
-    SELECT relname, pg_size_pretty(pg_total_relation_size(oid))
-    FROM pg_class
-    WHERE relnamespace = to_regnamespace(current_schema()) AND relname IN :names
-      AND relkind IN ('r', 'p')
-    ORDER BY relname
+    SELECT c.relname, pg_size_pretty(pg_total_relation_size(c.oid))
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = current_schema() AND c.relname IN :names AND c.relkind IN ('r', 'p')
+    ORDER BY c.relname
     """
 ).bindparams(bindparam("names", expanding=True))
 

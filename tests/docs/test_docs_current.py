@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -104,6 +105,13 @@ def test_the_index_of_the_documentation_names_every_page() -> None:
     index = next(page for page in PAGES if page.path == folder / "README.md")
     linked = {(folder / target).resolve() for target, _ in links(index)}
     assert {path for path in folder.glob("*.md") if path != index.path} <= linked
+
+
+def test_the_design_page_shows_the_layers_that_are_checked() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    page = (REPOSITORY / "docs" / "design.md").read_text(encoding="utf-8")
+    assert "\n" + " → ".join(layers) + "\n" in page
 
 
 def test_every_variable_that_the_code_reads_is_in_the_settings_table_of_the_readme() -> None:

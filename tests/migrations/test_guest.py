@@ -53,11 +53,14 @@ async def test_check_does_not_propose_to_drop_the_hosts_tables(
 
 
 async def test_the_tables_live_in_the_schema_of_the_hosts_choice(
-    empty: DatabaseSettings, connection: AsyncConnection
+    empty: DatabaseSettings, connection: AsyncConnection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = empty.model_copy(update={"schema_name": 'Agent "Obs"'})
     await migrations.upgrade(settings=settings)
 
+    summary = capsys.readouterr().err
+    assert 'schema Agent "Obs" is now at 0003' in summary
+    assert summary.count(" kB") == 3
     assert all(rows == [] for rows in (await read_catalog(connection)).values())
     tables = (await read_catalog(connection, '"Agent ""Obs"""'))["tables"]
     assert [name for name, _ in tables] == [

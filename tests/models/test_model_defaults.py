@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import func, null, select, text
+import pytest
+from sqlalchemy import func, inspect, null, select, text
 from support.models import new_definition, new_event, new_metric, statements_of
 
 from agentobs import (
@@ -15,7 +16,11 @@ from agentobs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+    from agentobs.models import Base
 
 
 async def test_a_new_definition_has_the_defaults_of_the_server_without_a_select(
@@ -69,17 +74,21 @@ async def test_a_new_metric_has_the_defaults_of_the_server_without_a_select(
     assert sent == ["INSERT"]
 
 
+@pytest.mark.parametrize(
+    ("maker", "instant"),
+    [(new_definition, "created_at"), (new_event, "started_at"), (new_metric, "measured_at")],
+)
 async def test_many_rows_get_their_keys_and_defaults_from_one_insert(
-    session: AsyncSession,
+    session: AsyncSession, maker: Callable[[], Base], instant: str
 ) -> None:
-    events = [new_event() for _ in range(20)]
-    session.add_all(events)
+    rows = [maker() for _ in range(20)]
+    session.add_all(rows)
 
     with statements_of(session) as sent:
         await session.flush()
 
-        assert len({event.id for event in events}) == 20
-        assert all(event.started_at.utcoffset() is not None for event in events)
+        assert len({inspect(row).identity for row in rows}) == 20
+        assert all(getattr(row, instant).utcoffset() is not None for row in rows)
     assert sent == ["INSERT"]
 
 
