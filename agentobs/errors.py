@@ -21,15 +21,29 @@ Each carries its facts as attributes; the message names the fix.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
 class AgentobsError(Exception):
     """The root of the tree."""
+
+    def __reduce__(self) -> tuple[Callable[..., AgentobsError], tuple[Any, ...]]:
+        # By default an exception is unpickled by calling its class with the message alone, which
+        # fails in the process that waits for it.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(
+    kind: type[AgentobsError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> AgentobsError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(AgentobsError):
