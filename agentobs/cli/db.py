@@ -32,6 +32,13 @@ def downgrade(revision: Revision) -> None:
 
 
 @app.command()
+def stamp(revision: Revision) -> None:
+    """Record a revision without running it, for tables that you know to be its own."""
+    with with_database(read_settings()) as settings:
+        asyncio.run(migrations.stamp(revision, settings=settings))
+
+
+@app.command()
 def current() -> None:
     """Show the revision that the database is at."""
     with with_database(read_settings()) as settings:

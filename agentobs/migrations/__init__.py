@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentobs.migrations.runner import check, current, downgrade, sql, upgrade
+from agentobs.migrations.runner import check, current, downgrade, sql, stamp, upgrade
 from agentobs.migrations.scripts import VERSION_TABLE, RevisionInfo, revisions
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "downgrade",
     "revisions",
     "sql",
+    "stamp",
     "upgrade",
 ]

@@ -86,7 +86,7 @@ def _run_and_report(connection: Connection, settings: DatabaseSettings, schema: 
         raise explain_failure(error, revision=revision) from error
     _drop_empty_version_table(connection, settings)
     print_summary(
-        timer.steps,
+        timer,
         schema=schema,
         revision=_current_revision(connection),
         tables=catalog.table_sizes(connection, metadata.tables),

@@ -25,7 +25,7 @@ def explain_failure(error: DBAPIError, *, revision: str | None) -> MigrationErro
     if sqlstate == _DUPLICATE_TABLE:
         return TablesExistError(
             f"{reason}. Nothing was changed: name another schema in AGENTOBS_SCHEMA, or, where "
-            "these are exactly the tables of revision 0003, say so with `alembic stamp 0003`",
+            "these are exactly the tables of revision 0003, say so with `agentobs db stamp 0003`",
             revision=revision,
         )
     advice = _ADVICE.get(str(sqlstate), "nothing of the failed revision was kept")

@@ -37,6 +37,11 @@ async def downgrade(revision: str, *, settings: DatabaseSettings | None = None) 
     await _run(settings, lambda config: command.downgrade(config, revision))
 
 
+async def stamp(revision: str, *, settings: DatabaseSettings | None = None) -> None:
+    """Record that the database is at `revision`, and run nothing: the caller vouches for it."""
+    await _run(settings, lambda config: command.stamp(config, revision))
+
+
 async def check(*, settings: DatabaseSettings | None = None) -> None:
     """Raise SchemaDriftError where the database differs from the models."""
     await _run(settings, command.check)

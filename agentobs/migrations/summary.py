@@ -33,12 +33,14 @@ class StepTimer:
     """Time each revision of a run, by Alembic's hook that is called after each of them."""
 
     steps: list[AppliedStep] = field(default_factory=list)
+    is_stamped: bool = False
     _last: float = field(default_factory=time.perf_counter)
 
     def record(self, *, step: MigrationInfo, **unused: Any) -> None:
         """Note that a revision has been run; the time since the last one was its own."""
         del unused
         now = time.perf_counter()
+        self.is_stamped |= step.is_stamp
         script = step.up_revision
         if isinstance(script, Script) and not step.is_stamp:
             applied = AppliedStep(
@@ -49,7 +51,7 @@ class StepTimer:
 
 
 def print_summary(
-    steps: Iterable[AppliedStep],
+    run: StepTimer,
     *,
     schema: str,
     revision: str | None,
@@ -57,21 +59,21 @@ def print_summary(
     stream: TextIO | None = None,
 ) -> None:
     """Print each step with its time and each table with its size, to stderr by default."""
-    for line in _lines(list(steps), schema, revision or "base", list(tables)):
+    for line in _lines(run, schema, revision or "base", list(tables)):
         print(line, file=stream or sys.stderr)
 
 
-def _lines(
-    steps: list[AppliedStep], schema: str, revision: str, tables: list[TableSize]
-) -> list[str]:
-    if not steps:
-        head = f"agentobs: schema {schema} is at {revision}: nothing to do"
-    else:
-        total = sum(step.seconds for step in steps)
+def _lines(run: StepTimer, schema: str, revision: str, tables: list[TableSize]) -> list[str]:
+    total = sum(step.seconds for step in run.steps)
+    if run.steps:
         head = f"agentobs: schema {schema} is now at {revision} ({total:.2f} s)"
+    elif run.is_stamped:
+        head = f"agentobs: schema {schema} is recorded to be at {revision}: nothing was run"
+    else:
+        head = f"agentobs: schema {schema} is at {revision}: nothing to do"
     applied = [
         f"  {'+' if step.is_upgrade else '-'} {step.revision}  "
         f"{step.description:<44} {step.seconds:6.2f} s"
-        for step in steps
+        for step in run.steps
     ]
     return [head, *applied, *(f"  {table.table:<52} {table.size:>8}" for table in tables)]

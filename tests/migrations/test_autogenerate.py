@@ -68,6 +68,15 @@ async def test_autogenerate_turns_new_columns_into_the_next_revision(
         assert run.returncode == 0, run.stderr
 
 
+async def test_a_revision_written_by_hand_gets_the_next_number_too(
+    empty: DatabaseSettings, copy_of_repository: Path
+) -> None:
+    run = _alembic(copy_of_repository, "revision", "-m", "add a view", settings=empty)
+
+    assert run.returncode == 0, run.stderr
+    assert len(list(copy_of_repository.glob("alembic/versions/0004_add_a_view.py"))) == 1
+
+
 async def test_autogenerate_makes_no_revision_where_nothing_changed(
     at_head: DatabaseSettings, copy_of_repository: Path
 ) -> None:

@@ -146,6 +146,18 @@ async def test_a_second_upgrade_does_nothing_and_says_so(
     assert "is at 0003: nothing to do" in capsys.readouterr().err
 
 
+async def test_tables_that_are_known_to_be_a_revisions_own_are_stamped(
+    at_head: DatabaseSettings, connection: AsyncConnection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await connection.execute(text(f"DROP TABLE {migrations.VERSION_TABLE}"))
+    capsys.readouterr()
+
+    await migrations.stamp("0003", settings=at_head)
+
+    assert "is recorded to be at 0003: nothing was run" in capsys.readouterr().err
+    await migrations.check(settings=at_head)
+
+
 async def test_a_lock_that_does_not_come_ends_the_run_within_its_timeout(
     empty: DatabaseSettings, connection: AsyncConnection
 ) -> None:
