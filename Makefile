@@ -9,13 +9,14 @@ READY := $(VENV)/ready
 unexport AGENTOBS_DATABASE_URL AGENTOBS_MIGRATION_URL AGENTOBS_SCHEMA
 
 .PHONY: help
-help: ## Show this help
+help: ## Show this help (PYTHON=python3.13 chooses the interpreter)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("agentobs needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.13") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "Installing into $(VENV): about a minute the first time."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 .PHONY: demo
@@ -38,7 +39,7 @@ check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, 
 	$(BIN)/agentobs db sql > build/upgrade.sql
 	$(BIN)/squawk build/upgrade.sql
 	$(BIN)/python -m docs.generate --check
-	$(BIN)/pip-audit --skip-editable --progress-spinner off
+	$(BIN)/pip-audit --skip-editable --progress-spinner off --output build/audit.txt
 
 .PHONY: bench
 bench: $(READY) ## Measure, beside the floor in the same run

@@ -76,11 +76,17 @@ def database_url(secret: SecretStr | None, *, setting: str = "AGENTOBS_DATABASE_
     if secret is None:
         raise ConfigurationError(
             f"{setting} is not set: give it a URL such as "
-            "postgresql://user:password@host:5432/database",
+            "postgresql://user:password@host:5432/database, or, for a try-out, run "
+            f"`agentobs server start` and set it to what `agentobs server url` prints",
             setting=setting,
         )
+    text = secret.get_secret_value()
     try:
-        url = make_url(secret.get_secret_value())
+        # A second @ belongs to a password that is not encoded, and the parts would be cut wrongly:
+        # what of it came to stand in the host would be shown.
+        if text.partition("?")[0].count("@") > 1:
+            raise ValueError("two @")  # noqa: TRY301 (one message for every URL that is none)
+        url = make_url(text)
     except (ArgumentError, ValueError):
         # The driver's message quotes the URL, and with it the password.
         raise ConfigurationError(
@@ -92,7 +98,7 @@ def database_url(secret: SecretStr | None, *, setting: str = "AGENTOBS_DATABASE_
 
 
 def _for_asyncpg(url: URL, setting: str) -> URL:
-    if url.drivername not in _ACCEPTED_SCHEMES:
+    if url.drivername.lower() not in _ACCEPTED_SCHEMES:
         raise ConfigurationError(
             f"{setting} begins with {url.drivername}: only postgresql:// is spoken here "
             "(the driver is asyncpg)",

@@ -7,11 +7,13 @@ from logging.config import fileConfig
 from typing import TYPE_CHECKING
 
 from alembic import context
+from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agentobs.embedded.default import with_database
+from agentobs.errors import ConfigurationError
 from agentobs.migrations.connection import open_connection
-from agentobs.migrations.environment import errors_in_one_line, run_offline, run_online
+from agentobs.migrations.environment import errors_for_operators, run_offline, run_online
 from agentobs.settings import read_settings
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ async def run_on_own_connection(settings: DatabaseSettings) -> None:
 if "settings" not in config.attributes and config.config_file_name is not None:
     fileConfig(config.config_file_name, disable_existing_loggers=False)
 
-with errors_in_one_line():
+with errors_for_operators():
     settings = config.attributes.get("settings") or read_settings()
     if context.is_offline_mode():
         run_offline(settings)
@@ -46,5 +48,13 @@ with errors_in_one_line():
         asyncio.run(run_on_own_connection(settings))
     elif isinstance(given, AsyncEngine):
         asyncio.run(run_on_engine(given, settings))
-    else:
+    elif isinstance(given, Engine):
+        with given.connect() as connection:
+            run_online(connection, settings)
+    elif isinstance(given, Connection):
         run_online(given, settings)
+    else:
+        raise ConfigurationError(
+            f"attributes['connection'] is of the type {type(given).__name__}: give a Connection "
+            "(as run_sync() passes it), an Engine or an AsyncEngine"
+        )

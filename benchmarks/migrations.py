@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 ROUNDS = 7
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOALS = {"upgrade": 2.0, "downgrade": 1.0}
+_MILLISECONDS = re.compile(r"^Time: (\d+\.\d+) ms", re.MULTILINE)
 _SECONDS = re.compile(r"is now at \S+ \((\d+\.\d+) s\)")
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Medians in seconds: in the database, the whole command, and psql with the same SQL."""
+    """Medians in seconds; `psql` is the sum of its statements' times for the same SQL."""
 
     name: str
     in_database: float
@@ -69,8 +70,8 @@ def _measure(server: EmbeddedServer) -> list[Measure]:
     for _ in range(ROUNDS):
         alembic_up.append(_alembic(server, "upgrade", "head"))
         alembic_down.append(_alembic(server, "downgrade", "base"))
-        psql_up.append(_timed(lambda: _psql(server, up))[1])
-        psql_down.append(_timed(lambda: _psql(server, down))[1])
+        psql_up.append(_psql(server, up))
+        psql_down.append(_psql(server, down))
     return [
         _median("upgrade", alembic_up, psql_up),
         _median("downgrade", alembic_down, psql_down),
@@ -94,9 +95,12 @@ def _alembic(server: EmbeddedServer, *arguments: str) -> tuple[float, float]:
     return float(found[1]), seconds
 
 
-def _psql(server: EmbeddedServer, sql: str) -> str:
+def _psql(server: EmbeddedServer, sql: str) -> float:
+    """Run the SQL with psql; return the seconds that its statements took, by its own timing."""
     options = ["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", server.url]
-    return _run([str(server.binary("psql")), *options], dict(os.environ), sql)
+    command = [str(server.binary("psql")), *options]
+    output = _run(command, dict(os.environ), f"\\timing on\n{sql}")
+    return sum(float(found) for found in _MILLISECONDS.findall(output)) / 1000
 
 
 def _run(command: list[str], environment: dict[str, str], text: str = "") -> str:

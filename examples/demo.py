@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NEXT = """\
 What to try next (nothing keeps running now):
   .venv/bin/agentobs agents list         the agents that the router may choose
+  .venv/bin/agentobs server start        keep the server, for a service of yours
   .venv/bin/agentobs server psql         look at the tables yourself
   .venv/bin/alembic upgrade head --sql   the SQL that a DBA would run
   examples/workflow.py                   how the rows were made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import Annotated
 
@@ -52,8 +53,12 @@ def status() -> None:
 
 @app.command()
 def url() -> None:
-    """Print the server's URL, for psql and AGENTOBS_DATABASE_URL."""
-    typer.echo(embedded.server_status(read_settings().data_dir).url)
+    """Print the server's URL, for psql and AGENTOBS_DATABASE_URL; exit code 3 where it is down."""
+    found = embedded.server_status(read_settings().data_dir)
+    typer.echo(found.url)
+    if not found.running:
+        typer.echo("agentobs: the server is not running: agentobs server start", err=True)
+        raise typer.Exit(3)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -63,4 +68,6 @@ def psql(
     """Open psql on the server, which runs at least until psql ends."""
     with embedded.running_server(read_settings().data_dir) as server:
         command = [str(server.binary("psql")), "--dbname", server.url, *(arguments or [])]
-        raise typer.Exit(subprocess.run(command, check=False).returncode)
+        # What libpq reads there (PGSERVICE, PGSSLMODE, …) is meant for other servers.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        raise typer.Exit(subprocess.run(command, env=own, check=False).returncode)

@@ -38,9 +38,11 @@ def name_revision(
     if environment is None:
         return
     script = directives[0]
-    head = environment.script.get_current_head()
-    script.rev_id = f"{int(head or 0) + 1:04}"
+    options = environment.config.cmd_opts
+    if getattr(options, "rev_id", None) is None:
+        names = [found.revision for found in environment.script.walk_revisions()]
+        script.rev_id = f"{max((int(name) for name in names if name.isdigit()), default=0) + 1:04}"
     # `alembic check` comes here too, and wants its script whether it is empty or not.
-    asked_for = getattr(environment.config.cmd_opts, "autogenerate", False)
+    asked_for = getattr(options, "autogenerate", False)
     if asked_for and script.upgrade_ops is not None and script.upgrade_ops.is_empty():
         directives.clear()

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateSchema
 
 from agentobs.errors import ConfigurationError
 from agentobs.migrations import catalog
-from agentobs.migrations.failures import explain_connection_error, explain_failure
+from agentobs.migrations.failures import explain_connection_error
 from agentobs.sessions import database_url, engine_for
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from agentobs.settings import DatabaseSettings
 
-_DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+# Another parameter style would double each % in a name.
+_DIALECT: Dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _SHOW_SEARCH_PATH = text("SELECT current_setting('search_path')")
 _SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, false)")
 
@@ -116,12 +117,9 @@ def _default_schema(connection: Connection) -> str:
 
 def _create_schema(connection: Connection, name: str) -> None:
     # IF NOT EXISTS alone asks for the right to create even where the schema is there.
-    try:
-        if not catalog.schema_exists(connection, name):
-            connection.execute(CreateSchema(name, if_not_exists=True))
-        connection.commit()
-    except DBAPIError as error:
-        raise explain_failure(error, revision=None) from error
+    if not catalog.schema_exists(connection, name):
+        connection.execute(CreateSchema(name, if_not_exists=True))
+    connection.commit()
 
 
 def _set_search_path(connection: Connection, path: str | None) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import MetaData, Table
+from sqlalchemy import MetaData, Table, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import DropTable
 
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
 def run_offline(settings: DatabaseSettings) -> None:
     """Write the SQL of the run to Alembic's output; connect to nothing."""
+    timer = StepTimer()
     context.configure(
         dialect_name="postgresql",
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},
+        on_version_apply=timer.record,
         **_options(settings),
     )
     with context.begin_transaction():
@@ -42,7 +45,7 @@ def run_offline(settings: DatabaseSettings) -> None:
             path = quoted(settings.schema_name)
             context.get_context().impl.static_output(f"SET search_path TO {path};")
         context.run_migrations()
-        if _leads_to_base():
+        if timer.ended_at_base:
             context.execute(DropTable(_version_table(settings)))
 
 
@@ -56,34 +59,50 @@ def run_online(connection: Connection, settings: DatabaseSettings) -> None:
         raise MigrationError(
             "the connection has a transaction open: commit it first, each revision makes its own"
         )
+    timer = StepTimer()
+    try:
+        _run_in_schema(connection, settings, timer)
+    except DBAPIError as error:
+        raise explain_failure(error, revision=timer.revision, known=timer.is_known) from error
+
+
+@contextmanager
+def errors_for_operators() -> Iterator[None]:
+    """Make an error one line on stderr where Alembic's command line runs, and leave stdout to SQL.
+
+    A program that runs Alembic's commands gets the CommandError that it expects of them.
+    """
+    try:
+        yield
+    except (AgentobsError, CommandError) as error:
+        if context.config.cmd_opts is not None:
+            sys.exit(f"agentobs: {error}")
+        raise CommandError(str(error)) from error
+
+
+def _run_in_schema(connection: Connection, settings: DatabaseSettings, timer: StepTimer) -> None:
     changes = _changes_database()
     with in_schema(connection, settings.schema_name, create=changes) as schema:
         if not changes:
-            _run(connection, settings)
+            _run(connection, settings, timer, dont_mutate=True)
             return
         require_direct_connection(connection)
         key = lock_key(schema, VERSION_TABLE)
         with migration_lock(connection, key, wait_seconds=settings.migration_lock_wait):
-            _run_and_report(connection, settings, schema)
+            _run_and_report(connection, settings, timer, schema)
 
 
-@contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Let Alembic's command line print our errors instead of a traceback."""
+def _run_and_report(
+    connection: Connection, settings: DatabaseSettings, timer: StepTimer, schema: str
+) -> None:
     try:
-        yield
-    except AgentobsError as error:
-        raise CommandError(str(error)) from error
-
-
-def _run_and_report(connection: Connection, settings: DatabaseSettings, schema: str) -> None:
-    timer = StepTimer()
-    try:
-        _run(connection, settings, on_version_apply=timer.record)
-    except DBAPIError as error:
-        revision = _current_revision(connection)
-        _drop_empty_version_table(connection, settings)
-        raise explain_failure(error, revision=revision) from error
+        _run(connection, settings, timer)
+    except BaseException:
+        # The first error tells more than what the tidying may meet.
+        with suppress(DBAPIError):
+            timer.note(_current_revision(connection))
+            _drop_empty_version_table(connection, settings)
+        raise
     _drop_empty_version_table(connection, settings)
     print_summary(
         timer,
@@ -93,11 +112,17 @@ def _run_and_report(connection: Connection, settings: DatabaseSettings, schema: 
     )
 
 
-def _run(connection: Connection, settings: DatabaseSettings, **hooks: Any) -> None:
-    context.configure(connection=connection, **_options(settings), **hooks)
-    _require_known_revision(connection)
-    with context.begin_transaction():
-        context.run_migrations()
+def _run(
+    connection: Connection, settings: DatabaseSettings, timer: StepTimer, **options: Any
+) -> None:
+    options["on_version_apply"] = timer.record
+    context.configure(connection=connection, **_options(settings), **options)
+    timer.note(_current_revision(connection))
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    except CommandError as error:
+        raise _in_words(error, timer.revision) from error
 
 
 def _options(settings: DatabaseSettings) -> dict[str, Any]:
@@ -121,33 +146,36 @@ def _changes_database() -> bool:
         context.get_revision_argument()
     except KeyError:
         return False
+    except CommandError:
+        # A revision that nobody knows is found out by the command itself.
+        return True
     return True
 
 
-def _leads_to_base() -> bool:
-    return _changes_database() and not context.get_revision_argument()
+def _in_words(error: CommandError, current: str | None) -> MigrationError:
+    known = sorted(script.revision for script in context.script.walk_revisions())
+    if current is not None and current not in known:
+        return UnknownRevisionError(
+            f"the database is at revision {current}, which this version of agentobs-orm does not "
+            "know: a newer one migrated it. Install that version or a later one",
+            revision=current,
+        )
+    if "not up to date" in str(error):
+        return MigrationError(
+            f"the database is at {current or 'base'} and the package at {known[-1]}: "
+            "run `agentobs db upgrade`",
+            revision=current,
+        )
+    return MigrationError(f"{error} (the revisions are {', '.join(known)})", revision=current)
 
 
 def _version_table(settings: DatabaseSettings) -> Table:
     return Table(VERSION_TABLE, MetaData(), schema=settings.schema_name)
 
 
-def _require_known_revision(connection: Connection) -> None:
-    revision = _current_revision(connection)
-    known = {script.revision for script in context.script.walk_revisions()}
-    if revision is not None and revision not in known:
-        raise UnknownRevisionError(
-            f"the database is at revision {revision}, which this version of agentobs-orm does not "
-            "know: a newer one migrated it. Install that version or a later one",
-            revision=revision,
-        )
-
-
 def _current_revision(connection: Connection) -> str | None:
     # Every look at the catalog opens a transaction, and Alembic would take it for its caller's:
     # it would then commit nothing, and say nothing of it.
-    if connection.closed or connection.invalidated:
-        return None
     connection.rollback()
     heads = context.get_context().get_current_heads()
     connection.rollback()
@@ -156,8 +184,7 @@ def _current_revision(connection: Connection) -> str | None:
 
 def _drop_empty_version_table(connection: Connection, settings: DatabaseSettings) -> None:
     """Leave nothing behind at base."""
-    if connection.closed or connection.invalidated:
-        return
     if _current_revision(connection) is None:
-        connection.execute(DropTable(_version_table(settings), if_exists=True))
+        if inspect(connection).has_table(VERSION_TABLE, schema=settings.schema_name):
+            connection.execute(DropTable(_version_table(settings)))
         connection.commit()

@@ -10,28 +10,46 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.exc import DBAPIError
 
-_DUPLICATE_TABLE = "42P07"
+# Raised by revision 0001 itself, before it makes anything.
+_TABLES_WITHOUT_REVISION = "AO001"
+_DEPENDENT_OBJECTS = "2BP01"
 _ADVICE = {
+    "25006": "the server takes no writes: name its primary (AGENTOBS_MIGRATION_URL)",
+    "3F000": "make the schema (CREATE SCHEMA), or name another one in AGENTOBS_SCHEMA",
     "42501": "let a role with that right run the migration (AGENTOBS_MIGRATION_URL)",
     "55P03": "a transaction in the way holds the lock: look in pg_stat_activity, then run again",
     "57014": "a statement timeout of the role or database ended it: raise that for migrations",
 }
 
+_CONNECTION_ADVICE = {
+    "28000": "is this user allowed to connect from here (pg_hba.conf)?",
+    "28P01": "are user and password right?",
+    "3D000": "make the database (CREATE DATABASE), or name another one",
+    "53300": "the server is full: end idle connections, or raise max_connections",
+    "57P03": "the server is starting or stopping: try again in a moment",
+}
 
-def explain_failure(error: DBAPIError, *, revision: str | None) -> MigrationError:
-    """Make the error for a run that the database ended; `revision` is where it is now."""
+
+def explain_failure(
+    error: DBAPIError, *, revision: str | None = None, known: bool = True
+) -> MigrationError:
+    """Make the error for a run that the database ended.
+
+    `revision` is where the database is now, where that is `known`.
+    """
     sqlstate = getattr(error.orig, "sqlstate", None)
     reason = _reason(error)
-    if sqlstate == _DUPLICATE_TABLE:
+    if sqlstate == _TABLES_WITHOUT_REVISION:
         return TablesExistError(
             f"{reason}. Nothing was changed: name another schema in AGENTOBS_SCHEMA, or, where "
             "these are exactly the tables of revision 0003, say so with `agentobs db stamp 0003`",
             revision=revision,
         )
-    advice = _ADVICE.get(str(sqlstate), "nothing of the failed revision was kept")
+    place = f"is at {revision or 'base'}" if known else "is where `agentobs db current` says"
+    advice = _ADVICE.get(str(sqlstate), "nothing of a failed revision is kept")
     return MigrationError(
         f"the migration failed ({sqlstate or type(error.orig).__name__}): {reason}. "
-        f"The database is at {revision or 'base'}; {advice}",
+        f"The database {place}; {advice}",
         revision=revision,
     )
 
@@ -40,14 +58,17 @@ def explain_connection_error(error: OSError | DBAPIError, url: URL) -> Migration
     """Make the error for a server that can't be reached; the password is not shown."""
     reason = _reason(error) if hasattr(error, "orig") else str(error)
     place = url.set(drivername="postgresql").render_as_string(hide_password=True)
-    return MigrationError(
-        f"can't connect to {place}: {reason}. Is the server up, and are host, port, database, "
-        "user and password right?"
-    )
+    sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+    advice = _CONNECTION_ADVICE.get(str(sqlstate), "is the server up, and are host and port right?")
+    return MigrationError(f"can't connect to {place}: {reason}: {advice}")
 
 
 def _reason(error: DBAPIError | OSError) -> str:
     """Return the server's message alone: without the driver's class name and the statement."""
     driver_error = getattr(error, "orig", None)
     cause = getattr(driver_error, "__cause__", None) or driver_error or error
-    return str(cause).partition("\n")[0].rstrip(".")
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    if getattr(cause, "sqlstate", None) == _DEPENDENT_OBJECTS:
+        # This detail holds names of objects, never of rows.
+        reason = f"{reason} ({' '.join(str(getattr(cause, 'detail', '')).split())})"
+    return reason

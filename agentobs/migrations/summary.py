@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from alembic.script import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from typing import TextIO
 
-    from alembic.runtime.migration import MigrationInfo
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
 
     from agentobs.migrations.catalog import TableSize
 
@@ -33,14 +33,30 @@ class StepTimer:
     """Time each revision of a run, by Alembic's hook that is called after each of them."""
 
     steps: list[AppliedStep] = field(default_factory=list)
+    revision: str | None = None
+    """Where the database was seen last; None is base."""
+    is_known: bool = False
+    """Whether it was seen at all."""
     is_stamped: bool = False
+    ended_at_base: bool = False
     _last: float = field(default_factory=time.perf_counter)
 
-    def record(self, *, step: MigrationInfo, **unused: Any) -> None:
+    def note(self, revision: str | None) -> None:
+        """Note at which revision the database was seen."""
+        self.revision, self.is_known = revision, True
+
+    def record(
+        self,
+        ctx: MigrationContext,
+        step: MigrationInfo,
+        heads: Collection[Any],
+        run_args: Mapping[str, Any],
+    ) -> None:
         """Note that a revision has been run; the time since the last one was its own."""
-        del unused
+        del ctx, run_args
         now = time.perf_counter()
         self.is_stamped |= step.is_stamp
+        self.ended_at_base = not heads
         script = step.up_revision
         if isinstance(script, Script) and not step.is_stamp:
             applied = AppliedStep(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import MetaData, Numeric, String, Text, Uuid, event, inspect, text
+from sqlalchemy import MetaData, Numeric, String, Table, Text, Uuid, event, inspect, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
@@ -17,6 +18,7 @@ from agentobs.models.validation import validate_assignments
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Mapper
 
 # PostgreSQL's own suffixes for keys; what a constraint or index is for is its name in the model.
 metadata = MetaData(
@@ -53,6 +55,14 @@ class Base(DeclarativeBase):
     # What repr shows: never a context, a request or a document.
     shown_columns: ClassVar[tuple[str, ...]] = ("id",)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python would take a misspelled column without a word, and nothing would be written.
+        if not (name.startswith("_") or hasattr(type(self), name)):
+            near = get_close_matches(name, inspect(type(self)).all_orm_descriptors.keys(), n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise AttributeError(f"{type(self).__name__} has no column {name}{hint}")
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         loaded = inspect(self).dict
         shown = (f"{name}={loaded[name]!r}" for name in self.shown_columns if name in loaded)
@@ -62,10 +72,19 @@ class Base(DeclarativeBase):
 validate_assignments(Base)
 
 
-@event.listens_for(metadata, "before_create")
-def _refuse_create_all(target: MetaData, connection: Connection, **options: Any) -> None:
+def _refuse_create(target: MetaData | Table, connection: Connection, **options: Any) -> None:
     del target, connection, options
     raise CreateAllRefusedError(
         "create_all() makes no functions, triggers and partitions, so it can't make this schema: "
         "run the migrations instead (`alembic upgrade head`, or `agentobs db upgrade`)"
     )
+
+
+event.listen(metadata, "before_create", _refuse_create)
+
+
+@event.listens_for(Base, "instrument_class", propagate=True)
+def _guard_table(mapper: Mapper[Any], model: type) -> None:
+    del model
+    if isinstance(mapper.local_table, Table):
+        event.listen(mapper.local_table, "before_create", _refuse_create)

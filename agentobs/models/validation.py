@@ -112,7 +112,7 @@ def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"must be an int, got {type(value).__name__}")
     if not _INTEGER_MIN <= value <= _INTEGER_MAX:
-        raise ValueError(f"must be within {_INTEGER_MIN} and {_INTEGER_MAX}, got {value}")
+        raise ValueError(f"must be within {_INTEGER_MIN} and {_INTEGER_MAX}")
     return value
 
 

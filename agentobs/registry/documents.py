@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,9 @@ from agentobs.errors import DefinitionError, InvalidValueError
 from agentobs.models import AgentDefinition, AgentStatus
 from agentobs.registry.extraction import Extracted, dig, extract_capabilities, extract_triggers
 from agentobs.registry.yaml_reader import YamlDocument, YamlProblemError, parse_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_FILE_BYTES = 2**20
 """The largest definition file that is read."""
@@ -175,7 +178,9 @@ def _assemble(parsed: YamlDocument, path: Path, digest: str) -> AgentDocument:
 def _name(parsed: YamlDocument) -> str:
     name = _text_at(parsed, NAME_PATHS)
     if name is None:
-        raise YamlProblemError(f"names no agent: write one at {' or '.join(NAME_PATHS)}")
+        raise YamlProblemError(
+            f"names no agent: write a line `name: …`, or one of {', '.join(NAME_PATHS)}"
+        )
     return name
 
 
@@ -243,6 +248,7 @@ def _warnings(
 ) -> tuple[str, ...]:
     found = [*parsed.warnings, *capabilities.warnings]
     found.extend(warning for extracted in triggers for warning in extracted.warnings)
+    found.extend(_unreadable_version(parsed))
     if agent_type is None:
         found.append(f"no agent_type: {DEFAULT_TYPE!r} is stored")
     if not capabilities.entries:
@@ -252,6 +258,15 @@ def _warnings(
     if len(found) > _MAX_WARNINGS:
         found[_MAX_WARNINGS:] = [f"{len(found) - _MAX_WARNINGS} more warnings are not shown"]
     return tuple(found)
+
+
+def _unreadable_version(parsed: YamlDocument) -> Iterator[str]:
+    """Warn of a version that is there and is no text; many definitions have none at all."""
+    if _first_path(parsed, VERSION_PATHS) is None:
+        for path in VERSION_PATHS:
+            line = parsed.line_of(path)
+            if line is not None:
+                yield f"line {line}: {path} is no version: {DEFAULT_VERSION!r} is stored"
 
 
 _COLUMN_PATHS = {

@@ -11,16 +11,20 @@ from uuid import uuid4
 from pydantic import SecretStr
 from sqlalchemy import NullPool, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
+from agentobs.migrations.failures import explain_connection_error
 from agentobs.sessions import database_url, engine_for
 from agentobs.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Dialect
 
-_QUOTE = postgresql.dialect().identifier_preparer.quote_identifier  # type: ignore[no-untyped-call]
+# Another parameter style would double each % in a name.
+_DIALECT: Dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+_QUOTE = _DIALECT.identifier_preparer.quote_identifier
 
 
 @contextmanager
@@ -38,10 +42,9 @@ def temporary_database(server: URL, *, template: str | None = None) -> Iterator[
 def settings_for(server: URL, database: str) -> DatabaseSettings:
     """Return settings that name a database of the server, whatever the environment says."""
     url = server.set(drivername="postgresql", database=database)
-    return DatabaseSettings(
-        database_url=SecretStr(url.render_as_string(hide_password=False)),
-        migration_url=None,
-        schema_name=None,
+    # Built without validation, which would read the environment.
+    return DatabaseSettings.model_construct(
+        database_url=SecretStr(url.render_as_string(hide_password=False))
     )
 
 
@@ -52,13 +55,18 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _execute(server: URL, statement: str) -> None:
-    settings = settings_for(server, str(server.database))
+    settings = settings_for(server, server.database or "postgres")
     engine = engine_for(
         database_url(settings.database_url),
         settings,
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
     )
-    async with engine.connect() as connection:
-        await connection.execute(text(statement))
-    await engine.dispose()
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
+    except (OSError, DBAPIError) as error:
+        # The driver's frames hold the password, and pytest may show what they hold.
+        raise explain_connection_error(error, server) from None
+    finally:
+        await engine.dispose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import URL, NullPool
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from agentobs import migrations
+from agentobs.errors import AgentobsError
 from agentobs.sessions import create_engine
 from agentobs.testing.databases import run, settings_for, temporary_database
 from agentobs.testing.servers import ServerSource, choose_source, open_server
@@ -31,7 +33,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.fixture(scope="session")
 def agentobs_server(pytestconfig: pytest.Config) -> Iterator[URL]:
     """Yield the URL of the server's own database; the server runs for the whole test run."""
-    with open_server(_source(pytestconfig)) as url:
+    with _server_or_exit(_source(pytestconfig)) as url:
         yield url
 
 
@@ -88,6 +90,19 @@ async def agentobs_session(
             yield session
         await transaction.rollback()
     await engine.dispose()
+
+
+@contextmanager
+def _server_or_exit(source: ServerSource) -> Iterator[URL]:
+    """End the run where there is no server: every test would say the same at length."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(open_server(source))
+            with temporary_database(url):
+                pass
+        except AgentobsError as error:
+            pytest.exit(f"agentobs: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
+        yield url
 
 
 def _source(config: pytest.Config) -> ServerSource:

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import SecretStr
 from sqlalchemy import URL, make_url
 
 from agentobs import embedded
 from agentobs.errors import ConfigurationError
+from agentobs.sessions import database_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +36,8 @@ class ServerSource(NamedTuple):
 
 def choose_source() -> ServerSource:
     """Choose the server of the run; start nothing yet."""
-    if "AGENTOBS_TEST_DATABASE_URL" in os.environ:
+    # Empty is unset, as for every other setting.
+    if os.environ.get("AGENTOBS_TEST_DATABASE_URL"):
         return ServerSource("url", "AGENTOBS_TEST_DATABASE_URL is set")
     why_no_container = _why_no_container()
     if why_no_container is None:
@@ -52,7 +55,8 @@ def choose_source() -> ServerSource:
 def open_server(source: ServerSource) -> Iterator[URL]:
     """Start the server, or find it; yield the URL of a database where databases may be made."""
     if source.kind == "url":
-        yield make_url(os.environ["AGENTOBS_TEST_DATABASE_URL"])
+        setting = "AGENTOBS_TEST_DATABASE_URL"
+        yield database_url(SecretStr(os.environ[setting]), setting=setting)
     elif source.kind == "container":
         with _container() as url:
             yield url
@@ -87,33 +91,47 @@ def _container() -> Iterator[URL]:
 
 def _why_no_container() -> str | None:
     try:
-        import docker  # noqa: PLC0415 (an optional extra)
+        import testcontainers.core.docker_client as tc  # noqa: PLC0415 (an optional extra)
     except ModuleNotFoundError:
         return "testcontainers is not installed"
     # The client forgets to close a socket that nobody answers, which is an error where the tests
     # make errors of warnings.
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         try:
-            return _why_not_this_engine(docker)
+            return _why_not_this_engine(tc)
         finally:
             gc.collect()
 
 
-def _why_not_this_engine(docker: Any) -> str | None:
+def _why_not_this_engine(tc: Any) -> str | None:
+    from requests.exceptions import RequestException  # noqa: PLC0415 (comes with testcontainers)
+
+    errors = tc.docker.errors
     try:
-        client = docker.from_env(timeout=5)
-    except docker.errors.DockerException:
+        images = {name for image in _images_of(tc) for name in image.tags}
+    except (errors.DockerException, RequestException, OSError):
         return "no container engine answers"
+    missing = [name for name in _needed_images() if name not in images]
+    return f"the container engine has no image {missing[0]}" if missing else None
+
+
+def _images_of(tc: Any) -> list[Any]:
+    client = tc.DockerClient(timeout=5).client
     try:
-        client.images.get(_image())
-    except docker.errors.ImageNotFound:
-        return f"the container engine has no image {_image()}"
-    except docker.errors.DockerException:
-        return "the container engine does not answer"
+        return list(client.images.list())
     finally:
         client.close()
-    return None
+
+
+def _needed_images() -> list[str]:
+    """Name the images of a run, the one included that removes containers of killed runs."""
+    from testcontainers.core.config import (  # noqa: PLC0415 (an optional extra)
+        testcontainers_config,
+    )
+
+    cleaner = [] if testcontainers_config.ryuk_disabled else [testcontainers_config.ryuk_image]
+    return [_image(), *cleaner]
 
 
 def _image() -> str:
-    return os.environ.get("AGENTOBS_TEST_POSTGRES_IMAGE", _DEFAULT_IMAGE)
+    return os.environ.get("AGENTOBS_TEST_POSTGRES_IMAGE") or _DEFAULT_IMAGE

@@ -33,7 +33,7 @@ def upgrade() -> None:
                               'router_performance_metrics');
             IF found IS NOT NULL THEN
                 RAISE EXCEPTION 'schema % holds %, but no revision is recorded',
-                    current_schema(), found USING ERRCODE = 'duplicate_table';
+                    current_schema(), found USING ERRCODE = 'AO001';
             END IF;
         END
         $$

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from support.embedded import processes_of, wait_until
-from support.shell import agentobs, alembic
+from support.shell import HEAD, agentobs, alembic
 
 if TYPE_CHECKING:
     import subprocess
@@ -21,7 +21,7 @@ def test_with_no_url_alembic_and_agentobs_share_the_embedded_server(empty_folder
     current = agentobs("db", "current", AGENTOBS_DATA_DIR=str(empty_folder))
 
     assert upgraded.returncode == 0, upgraded.stderr
-    assert current.stdout == "0003\n"
+    assert current.stdout == f"{HEAD}\n"
     for run in (upgraded, current):
         notices = [line for line in run.stderr.splitlines() if "embedded PostgreSQL" in line]
         assert len(notices) == 1
@@ -52,6 +52,14 @@ def test_psql_runs_on_the_server_and_gives_its_exit_code(data_folder: Path) -> N
     assert (good.returncode, good.stdout) == (0, "42\n")
     assert bad.returncode == 1
     assert "nothing" in bad.stderr
+
+
+def test_the_url_of_a_server_that_is_down_comes_with_a_warning(data_folder: Path) -> None:
+    run = _server(data_folder, "url")
+
+    assert run.returncode == 3
+    assert run.stdout.startswith("postgresql://")
+    assert "agentobs server start" in run.stderr
 
 
 def test_the_url_is_one_that_agentobs_takes(empty_folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from support.catalog_snapshot import read_catalog
-from support.shell import REPOSITORY, alembic, connect, environment, psql
+from support.shell import HEAD, REPOSITORY, alembic, connect, environment, psql
 
 from agentobs import migrations
 
@@ -35,8 +35,8 @@ async def test_upgrade_check_and_downgrade_work_from_the_repository_root(
 ) -> None:
     upgraded = alembic("upgrade", "head", settings=empty)
     assert upgraded.returncode == 0, upgraded.stderr
-    assert "is now at 0003" in upgraded.stderr
-    assert alembic("current", settings=empty).stdout.strip() == "0003 (head)"
+    assert f"is now at {HEAD}" in upgraded.stderr
+    assert alembic("current", settings=empty).stdout.strip() == f"{HEAD} (head)"
     assert alembic("check", settings=empty).returncode == 0
 
     assert alembic("downgrade", "base", settings=empty).returncode == 0
@@ -54,7 +54,7 @@ async def test_offline_sql_through_psql_gives_the_catalog_of_the_online_run(
     run = psql(empty, up.stdout)
     assert (up.returncode, run.returncode, run.stderr) == (0, 0, ""), up.stderr + run.stderr
     assert await read_catalog(connection) == online
-    assert await migrations.current(settings=empty) == "0003"
+    assert await migrations.current(settings=empty) == HEAD
 
     down = alembic("downgrade", "head:base", "--sql")
     run = psql(empty, down.stdout)
@@ -83,6 +83,25 @@ async def test_offline_sql_refuses_tables_that_exist(
 
     assert run.returncode != 0
     assert "holds agent_transformation_events, but no revision is recorded" in run.stderr
+
+
+async def test_offline_sql_of_a_relative_way_to_base_leaves_nothing_either(
+    at_head: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    steps = len(list(migrations.revisions()))
+    run = psql(at_head, alembic("downgrade", f"head:-{steps}", "--sql").stdout)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert all(rows == [] for rows in (await read_catalog(connection)).values())
+
+
+def test_an_offline_run_that_fails_leaves_stdout_to_sql() -> None:
+    run = alembic("upgrade", "head", "--sql", AGENTOBS_SCHEMA="x" * 64)
+
+    assert run.returncode != 0
+    assert run.stdout == ""
+    assert run.stderr.startswith("agentobs: AGENTOBS_SCHEMA: ")
+    assert len(run.stderr.splitlines()) == 1
 
 
 def test_offline_sql_needs_no_database_and_prints_nothing_else() -> None:
@@ -146,8 +165,8 @@ async def test_eight_upgraders_at_once_all_succeed(empty: DatabaseSettings) -> N
     outputs = [racer.communicate(timeout=120)[1] for racer in racers]
 
     assert [racer.returncode for racer in racers] == [0] * 8, outputs
-    assert sum("is now at 0003" in output for output in outputs) == 1
-    assert sum("is at 0003: nothing to do" in output for output in outputs) == 7
+    assert sum(f"is now at {HEAD}" in output for output in outputs) == 1
+    assert sum(f"is at {HEAD}: nothing to do" in output for output in outputs) == 7
     async with connect(empty) as connection:
         await connection.execute(text("SELECT FROM router_performance_metrics"))
     await migrations.check(settings=empty)

@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from support.shell import REPOSITORY, alembic
+from support.shell import NEXT, REPOSITORY, alembic
 
 if TYPE_CHECKING:
     import subprocess
@@ -54,7 +54,7 @@ async def test_autogenerate_turns_new_columns_into_the_next_revision(
 
     made = run_there("revision", "--autogenerate", "-m", "add owner")
     assert made.returncode == 0, made.stderr
-    (revision,) = copy_of_repository.glob("alembic/versions/0004_add_owner.py")
+    (revision,) = copy_of_repository.glob(f"alembic/versions/{NEXT}_add_owner.py")
     text = revision.read_text()
     assert "lock_timeout" in text
     assert "agentobs" not in {
@@ -74,7 +74,7 @@ async def test_a_revision_written_by_hand_gets_the_next_number_too(
     run = _alembic(copy_of_repository, "revision", "-m", "add a view", settings=empty)
 
     assert run.returncode == 0, run.stderr
-    assert len(list(copy_of_repository.glob("alembic/versions/0004_add_a_view.py"))) == 1
+    assert len(list(copy_of_repository.glob(f"alembic/versions/{NEXT}_add_a_view.py"))) == 1
 
 
 async def test_autogenerate_makes_no_revision_where_nothing_changed(

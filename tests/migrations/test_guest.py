@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 from support.catalog_snapshot import read_catalog
+from support.shell import HEAD, psql
 
 from agentobs import AgentDefinition, create_engine, create_session_factory, migrations
 from agentobs.errors import MigrationError
@@ -59,7 +60,7 @@ async def test_the_tables_live_in_the_schema_of_the_hosts_choice(
     await migrations.upgrade(settings=settings)
 
     summary = capsys.readouterr().err
-    assert 'schema Agent "Obs" is now at 0003' in summary
+    assert f'schema Agent "Obs" is now at {HEAD}' in summary
     assert summary.count(" kB") == 3
     assert all(rows == [] for rows in (await read_catalog(connection)).values())
     tables = (await read_catalog(connection, '"Agent ""Obs"""'))["tables"]
@@ -69,11 +70,26 @@ async def test_the_tables_live_in_the_schema_of_the_hosts_choice(
         "agentobs_alembic_version",
         "router_performance_metrics",
     ]
-    assert await migrations.current(settings=settings) == "0003"
+    assert await migrations.current(settings=settings) == HEAD
     await migrations.check(settings=settings)
     await migrations.downgrade("base", settings=settings)
     left = await read_catalog(connection, '"Agent ""Obs"""')
     assert all(rows == [] for rows in left.values())
+
+
+@pytest.mark.parametrize("name", ["pct%s", "a b", "ünïcode", "select", 'q"q', "c:olon", "d$$d"])
+async def test_a_schema_may_have_any_name(
+    name: str, empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    settings = empty.model_copy(update={"schema_name": name})
+    await migrations.upgrade(settings=settings)
+    await migrations.check(settings=settings)
+    await migrations.downgrade("base", settings=settings)
+
+    run = psql(empty, migrations.sql(settings=settings))
+    assert (run.returncode, run.stderr) == (0, "")
+    await migrations.check(settings=settings)
+    assert (await read_catalog(connection))["tables"] == []
 
 
 async def test_two_schemas_of_one_database_have_revisions_of_their_own(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
+from support.shell import HEAD
 
 from agentobs import migrations
 from agentobs.errors import MigrationError, MigrationLockError
@@ -58,7 +59,7 @@ async def test_a_waiting_run_lets_the_holder_build_an_index_concurrently(
 
     await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": KEY})
     await waiter
-    assert await migrations.current(settings=empty) == "0003"
+    assert await migrations.current(settings=empty) == HEAD
 
 
 async def test_the_lock_is_released_after_a_run_that_fails(

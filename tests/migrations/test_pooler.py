@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.pgbouncer import needs_pgbouncer, pgbouncer
+from support.shell import HEAD
 
 from agentobs import migrations
 from agentobs.errors import PoolerRefusedError
@@ -27,7 +28,7 @@ async def test_a_transaction_pooler_is_refused_with_the_way_out(
         direct = pooled.model_copy(update={"migration_url": empty.database_url})
         await migrations.upgrade(settings=direct)
 
-    assert await migrations.current(settings=empty) == "0003"
+    assert await migrations.current(settings=empty) == HEAD
 
 
 async def test_a_session_pooler_is_as_good_as_the_server(
@@ -36,4 +37,4 @@ async def test_a_session_pooler_is_as_good_as_the_server(
     with pgbouncer(agentobs_server, empty, mode="session") as pooled:
         await migrations.upgrade(settings=pooled)
 
-    assert await migrations.current(settings=empty) == "0003"
+    assert await migrations.current(settings=empty) == HEAD

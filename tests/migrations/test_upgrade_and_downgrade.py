@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
 from support.catalog_snapshot import read_catalog
+from support.shell import HEAD, alembic, connect_in_transaction
 
 from agentobs import migrations
 from agentobs.errors import (
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from agentobs import DatabaseSettings
+
+# Ends the migration that waits for a lock, once it does.
+TERMINATE = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = 'agentobs migrations' AND datname = current_database()
+      AND wait_event_type = 'Lock'
+"""
 
 REVISIONS = [revision.revision for revision in reversed(list(migrations.revisions()))]
 
@@ -120,6 +129,76 @@ async def test_a_database_of_a_newer_package_is_refused_by_its_revision(
     assert caught.value.revision == "9999"
 
 
+async def test_a_newer_database_can_be_recorded_anew(
+    at_head: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'"))
+    run = alembic("stamp", "--purge", HEAD, settings=at_head)
+
+    assert run.returncode == 0, run.stderr
+    assert await migrations.current(settings=at_head) == HEAD
+
+
+async def test_a_table_in_the_way_of_a_later_revision_is_no_reason_to_stamp(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await migrations.upgrade("0001", settings=empty)
+    await connection.execute(text("CREATE TABLE router_performance_metrics (id integer)"))
+
+    with pytest.raises(MigrationError, match="The database is at 0002") as caught:
+        await migrations.upgrade(settings=empty)
+
+    assert not isinstance(caught.value, TablesExistError)
+    assert caught.value.revision == "0002" == await migrations.current(settings=empty)
+
+
+async def test_a_lost_connection_does_not_claim_where_the_database_is_left(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await migrations.upgrade("0001", settings=empty)
+    async with connect_in_transaction(empty) as blocker:
+        await blocker.execute(text("LOCK TABLE agent_definitions IN ACCESS EXCLUSIVE MODE"))
+        run = asyncio.create_task(migrations.downgrade("base", settings=empty))
+        while not await connection.scalar(text(TERMINATE)):
+            assert not run.done()
+        with pytest.raises(MigrationError, match=r"at 0001|agentobs db current"):
+            await run
+
+    assert await migrations.current(settings=empty) == "0001"
+
+
+async def test_a_server_that_takes_no_writes_is_a_clear_error(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    database = await connection.scalar(text("SELECT current_database()"))
+    await connection.execute(
+        text(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on')
+    )
+
+    with pytest.raises(MigrationError, match="takes no writes"):
+        await migrations.upgrade(settings=empty)
+    with pytest.raises(MigrationError, match="the database is at base"):
+        await migrations.check(settings=empty)
+
+
+async def test_check_makes_nothing_in_an_empty_database(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    with pytest.raises(MigrationError, match="run `agentobs db upgrade`"):
+        await migrations.check(settings=empty)
+
+    assert all(rows == [] for rows in (await read_catalog(connection)).values())
+
+
+async def test_objects_that_depend_on_a_table_are_named(
+    at_head: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await connection.execute(text("CREATE VIEW busy AS SELECT agent_name FROM agent_definitions"))
+
+    with pytest.raises(MigrationError, match="view busy depends on table agent_definitions"):
+        await migrations.downgrade("base", settings=at_head)
+
+
 async def test_a_target_that_does_not_exist_is_a_clear_error(empty: DatabaseSettings) -> None:
     with pytest.raises(MigrationError, match="0815"):
         await migrations.upgrade("0815", settings=empty)
@@ -132,7 +211,7 @@ async def test_the_run_ends_with_each_revision_and_the_tables_on_stderr(
     output = capsys.readouterr()
 
     assert output.out == ""
-    assert "is now at 0003" in output.err
+    assert f"is now at {HEAD}" in output.err
     for word in (*REVISIONS, "agent_transformation_events", "kB", " s\n"):
         assert word in output.err
 
@@ -143,7 +222,7 @@ async def test_a_second_upgrade_does_nothing_and_says_so(
     capsys.readouterr()
     await migrations.upgrade(settings=at_head)
 
-    assert "is at 0003: nothing to do" in capsys.readouterr().err
+    assert f"is at {HEAD}: nothing to do" in capsys.readouterr().err
 
 
 async def test_tables_that_are_known_to_be_a_revisions_own_are_stamped(
@@ -152,19 +231,17 @@ async def test_tables_that_are_known_to_be_a_revisions_own_are_stamped(
     await connection.execute(text(f"DROP TABLE {migrations.VERSION_TABLE}"))
     capsys.readouterr()
 
-    await migrations.stamp("0003", settings=at_head)
+    await migrations.stamp(HEAD, settings=at_head)
 
-    assert "is recorded to be at 0003: nothing was run" in capsys.readouterr().err
+    assert f"is recorded to be at {HEAD}: nothing was run" in capsys.readouterr().err
     await migrations.check(settings=at_head)
 
 
 async def test_a_lock_that_does_not_come_ends_the_run_within_its_timeout(
-    empty: DatabaseSettings, connection: AsyncConnection
+    empty: DatabaseSettings,
 ) -> None:
     await migrations.upgrade("0001", settings=empty)
-    async with connection.engine.execution_options(
-        isolation_level="READ COMMITTED"
-    ).connect() as other:
+    async with connect_in_transaction(empty) as other:
         await other.execute(text("LOCK TABLE agent_definitions IN ACCESS EXCLUSIVE MODE"))
         with pytest.raises(MigrationError, match="55P03") as caught:
             await migrations.downgrade("base", settings=empty)

@@ -168,3 +168,17 @@ def test_the_words_are_those_of_the_schema() -> None:
     ]
     assert [*MetricType] == ["routing_decision", "cache_hit", "cache_miss", "fuzzy_match"]
     assert [*FeedbackType] == ["positive", "negative", "correction"]
+
+
+async def test_making_one_table_by_itself_is_refused_too(session: AsyncSession) -> None:
+    connection = await session.connection()
+
+    with pytest.raises(CreateAllRefusedError, match="run the migrations"):
+        await connection.run_sync(metadata.tables["agent_definitions"].create, checkfirst=False)
+
+
+def test_a_misspelled_attribute_is_refused_with_the_name_that_was_meant() -> None:
+    event = AgentTransformationEvent()
+
+    with pytest.raises(AttributeError, match="no column routing_confidense: did you mean rout"):
+        event.routing_confidense = 0.2  # type: ignore[attr-defined]

@@ -124,11 +124,11 @@ async def test_an_integer_column_takes_all_of_its_range(session: AsyncSession, v
     assert event.context_size_bytes == value
 
 
-@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 10**30])
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 10**5000], ids=["2³¹", "-2³¹-1", "huge"])
 def test_an_integer_beyond_the_column_is_refused_with_its_bounds(value: int) -> None:
     error = refusal_of("router_performance_metrics.total_routing_time_us", value)
 
-    assert error.rule == f"must be within -2147483648 and 2147483647, got {value}"
+    assert error.rule == "must be within -2147483648 and 2147483647"
 
 
 @pytest.mark.parametrize("value", [1.0, "1", True, Decimal(1)])

@@ -106,6 +106,14 @@ def test_the_version_is_the_scalars_own_text(text: str, version: str) -> None:
     assert parse(f"name: a\n{text}").agent_version == version
 
 
+@pytest.mark.parametrize("text", ["version: [1, 2]", "version:", "agent_identity: {version: {}}"])
+def test_a_version_that_is_no_text_is_warned_about(text: str) -> None:
+    (warning, *_) = (w for w in parse(f"name: a\n{text}").warnings if "version" in w)
+
+    assert warning.startswith("line 2: ")
+    assert warning.endswith("version is no version: '1.0.0' is stored")
+
+
 @pytest.mark.parametrize(
     ("text", "domain"),
     [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import NullPool
 
-from agentobs import create_engine
+from agentobs import create_engine, migrations
 from agentobs.embedded.binaries import find_binaries
 
 if TYPE_CHECKING:
@@ -22,12 +22,25 @@ if TYPE_CHECKING:
     from agentobs import DatabaseSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+# The tests go on when a revision is added.
+HEAD = next(migrations.revisions()).revision
+NEXT = f"{int(HEAD) + 1:04}"
 SCRIPTS = Path(sys.executable).parent
 
 
 @asynccontextmanager
 async def connect(settings: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
     engine = create_engine(settings, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        yield connection
+    await engine.dispose()
+
+
+@asynccontextmanager
+async def connect_in_transaction(settings: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
+    """Connect for a transaction that stays open; what it did is rolled back."""
+    engine = create_engine(settings, poolclass=NullPool)
     async with engine.connect() as connection:
         yield connection
     await engine.dispose()

@@ -1,0 +1,79 @@
+"""Several runs in one process: Alembic's own context is a global."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command
+from alembic.util import CommandError
+from sqlalchemy import NullPool
+from support.shell import HEAD
+
+from agentobs import create_engine, migrations
+from agentobs.errors import MigrationError
+from agentobs.migrations.scripts import alembic_config
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+    from agentobs import DatabaseSettings
+
+
+def _in_schema(settings: DatabaseSettings, name: str) -> DatabaseSettings:
+    return settings.model_copy(update={"schema_name": name})
+
+
+async def test_a_check_beside_a_downgrade_leaves_the_other_schema_alone(
+    at_head: DatabaseSettings,
+) -> None:
+    other = _in_schema(at_head, "other")
+    await migrations.upgrade(settings=other)
+
+    await asyncio.gather(
+        migrations.check(settings=at_head),
+        migrations.downgrade("base", settings=other),
+        migrations.check(settings=at_head),
+    )
+
+    assert await migrations.current(settings=at_head) == HEAD
+    assert await migrations.current(settings=other) is None
+
+
+def test_runs_on_several_threads_take_turns(empty: DatabaseSettings) -> None:
+    schemas = [_in_schema(empty, name) for name in ("one", "two", "three")]
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda s: asyncio.run(migrations.upgrade(settings=s)), schemas))
+
+    assert [asyncio.run(migrations.current(settings=s)) for s in schemas] == [HEAD] * 3
+
+
+async def test_sql_while_a_run_is_at_work_is_a_clear_error(empty: DatabaseSettings) -> None:
+    run = asyncio.create_task(migrations.upgrade(settings=empty))
+    await asyncio.sleep(0)
+
+    with pytest.raises(MigrationError, match="at work in this process"):
+        migrations.sql()
+    await run
+
+
+def _config(settings: DatabaseSettings, connection: object) -> Config:
+    config = alembic_config()
+    config.attributes.update(settings=settings, connection=connection)
+    return config
+
+
+async def test_a_host_may_give_the_connection_of_run_sync(empty: DatabaseSettings) -> None:
+    engine = create_engine(empty, poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(lambda c: command.upgrade(_config(empty, c), "head"))
+    await engine.dispose()
+
+    assert await migrations.current(settings=empty) == HEAD
+
+
+def test_what_is_no_connection_is_refused_by_its_type(empty: DatabaseSettings) -> None:
+    with pytest.raises(CommandError, match="of the type str"):
+        command.upgrade(_config(empty, "postgresql://"), "head")
