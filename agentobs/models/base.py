@@ -55,13 +55,16 @@ class Base(DeclarativeBase):
     # What repr shows: never a context, a request or a document.
     shown_columns: ClassVar[tuple[str, ...]] = ("id",)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Python would take a misspelled column without a word, and nothing would be written.
-        if not (name.startswith("_") or hasattr(type(self), name)):
-            near = get_close_matches(name, inspect(type(self)).all_orm_descriptors.keys(), n=1)
-            hint = f": did you mean {near[0]}?" if near else ""
-            raise AttributeError(f"{type(self).__name__} has no column {name}{hint}")
-        super().__setattr__(name, value)
+    # Hidden from type checkers, which would take the method for leave to assign any name.
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # Python would take a misspelled column without a word, and nothing would be written.
+            if not (name.startswith("_") or hasattr(type(self), name)):
+                near = get_close_matches(name, inspect(type(self)).all_orm_descriptors.keys(), n=1)
+                hint = f": did you mean {near[0]}?" if near else ""
+                raise AttributeError(f"{type(self).__name__} has no column {name}{hint}")
+            super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         loaded = inspect(self).dict

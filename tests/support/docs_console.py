@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# The page shows an address of its reader's; the test's own database stays.
+# Where the page has a database of the test's, the address of its reader does not replace it.
 _GIVEN = frozenset({"AGENTOBS_DATABASE_URL", "AGENTOBS_MIGRATION_URL"})
 _EXPORT = re.compile(r"export (\w+)=(.*)")
 _SECONDS = 60
@@ -63,8 +64,10 @@ class Console:
         return self._shell(command)
 
     def _export(self, name: str, value: str) -> None:
-        if name not in _GIVEN:
-            self.environment[name] = "".join(shlex.split(value))
+        if name in _GIVEN and _GIVEN & self.environment.keys():
+            return
+        # The page's own process sees it too, for the Python blocks that follow.
+        self.environment[name] = os.environ[name] = self._shell(f"printf %s {value}")
 
     def _shell(self, command: str) -> str:
         done = subprocess.run(
