@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from support.shell import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, MutableMapping
     from pathlib import Path
 
 # Where the page has a database of the test's, the address of its reader does not replace it.
@@ -38,7 +37,7 @@ class Console:
     """A shell's folder and environment, and the status of its last command."""
 
     folder: Path
-    environment: dict[str, str]
+    environment: MutableMapping[str, str]
     status: int = 0
 
     def run(self, text: str) -> None:
@@ -66,8 +65,7 @@ class Console:
     def _export(self, name: str, value: str) -> None:
         if name in _GIVEN and _GIVEN & self.environment.keys():
             return
-        # The page's own process sees it too, for the Python blocks that follow.
-        self.environment[name] = os.environ[name] = self._shell(f"printf %s {value}")
+        self.environment[name] = self._shell(f"printf %s {value}")
 
     def _shell(self, command: str) -> str:
         done = subprocess.run(

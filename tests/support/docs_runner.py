@@ -98,7 +98,8 @@ class Runner:
 
 def main(path: Path) -> None:
     with asyncio.Runner() as loop:
-        Runner(read_page(path), Console(Path.cwd(), dict(os.environ)), loop).run()
+        # The process's own environment: what a page exports, its Python blocks see too.
+        Runner(read_page(path), Console(Path.cwd(), os.environ), loop).run()
 
 
 if __name__ == "__main__":
