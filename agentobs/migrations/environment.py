@@ -97,7 +97,8 @@ def _run_and_report(
 ) -> None:
     try:
         _run(connection, settings, timer)
-    except BaseException:
+    except (DBAPIError, AgentobsError):
+        timer.forget()
         # The first error tells more than what the tidying may meet.
         with suppress(DBAPIError):
             timer.note(_current_revision(connection))

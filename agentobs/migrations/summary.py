@@ -45,6 +45,10 @@ class StepTimer:
         """Note at which revision the database was seen."""
         self.revision, self.is_known = revision, True
 
+    def forget(self) -> None:
+        """Admit that the database may be elsewhere now."""
+        self.revision, self.is_known = None, False
+
     def record(
         self,
         ctx: MigrationContext,
