@@ -111,7 +111,7 @@ class SchemaDriftError(MigrationError):
 
     def __init__(self, differences: Sequence[object]) -> None:
         super().__init__(
-            f"the database differs from the models in {len(differences)} places: "
+            f"the database differs from the models ({len(differences)}): "
             + "; ".join(map(str, differences))
         )
         self.differences = tuple(differences)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from agentobs.settings import DatabaseSettings
 
+_LAST_PORT = 65535
 _DRIVER = "postgresql+asyncpg"
 _ACCEPTED_SCHEMES = frozenset({"postgres", "postgresql", _DRIVER})
 _SSL_OPTIONS = ("ssl", "sslmode")
@@ -103,6 +104,10 @@ def _for_asyncpg(url: URL, setting: str) -> URL:
             f"{setting} begins with {url.drivername}: only postgresql:// is spoken here "
             "(the driver is asyncpg)",
             setting=setting,
+        )
+    if url.port is not None and not 0 < url.port <= _LAST_PORT:
+        raise ConfigurationError(
+            f"{setting} names the port {url.port}: ports are 1 to {_LAST_PORT}", setting=setting
         )
     unknown = sorted(set(url.query) - _ACCEPTED_OPTIONS)
     if unknown:

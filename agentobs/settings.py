@@ -16,6 +16,8 @@ _POSTGRESQL_IDENTIFIER_BYTES = 63
 def _require_identifier(name: str) -> str:
     if not name or "\x00" in name or len(name.encode()) > _POSTGRESQL_IDENTIFIER_BYTES:
         raise ValueError("a schema name is 1 to 63 bytes long and holds no NUL")
+    if name.startswith("pg_") or name == "information_schema":
+        raise ValueError("this schema is PostgreSQL's own: name another one")
     if name == "$user":
         raise ValueError("$user stands for another name in a search path: write that name")
     return name

@@ -37,7 +37,7 @@ async def run_on_own_connection(settings: DatabaseSettings) -> None:
 
 
 # A program that runs migrations has its own logging.
-if "settings" not in config.attributes and config.config_file_name is not None:
+if config.cmd_opts is not None and config.config_file_name is not None:
     fileConfig(config.config_file_name, disable_existing_loggers=False)
 
 with errors_for_operators():

@@ -128,3 +128,9 @@ def test_a_wait_that_is_no_duration_is_refused_without_quoting_it(
     with pytest.raises(ValidationError, match="migration_lock_wait") as caught:
         DatabaseSettings()
     assert "input_value" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["pg_mine", "information_schema", "$user", "", "x" * 64, "a\x00b"])
+def test_a_schema_that_cannot_be_the_hosts_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        DatabaseSettings(schema_name=name)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 
 from agentobs.embedded.default import with_database
-from agentobs.errors import ConfigurationError
-from agentobs.migrations.failures import explain_connection_error
+from agentobs.errors import AgentobsError, ConfigurationError
+from agentobs.migrations.failures import explain_connection_error, reason_of
 from agentobs.sessions import create_engine, create_session_factory
 from agentobs.settings import read_settings
 
@@ -36,7 +36,7 @@ async def open_session_factory() -> AsyncIterator[async_sessionmaker[AsyncSessio
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) in {_UNDEFINED_TABLE, _UNDEFINED_COLUMN}:
                 raise _not_migrated(settings.schema_name) from error
-            raise
+            raise AgentobsError(f"the database refused it: {reason_of(error)}") from error
         finally:
             await engine.dispose()
 

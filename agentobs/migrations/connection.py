@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import NullPool, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import CreateSchema
+from sqlalchemy.schema import CreateSchema, DropSchema
 
 from agentobs.errors import ConfigurationError
 from agentobs.migrations import catalog
@@ -68,22 +68,17 @@ async def open_connection(settings: DatabaseSettings) -> AsyncIterator[AsyncConn
 
 
 @contextmanager
-def in_schema(connection: Connection, name: str | None, *, create: bool) -> Iterator[str]:
-    """Make `name` the schema of unqualified names for the block; yield the schema in use.
-
-    None keeps the connection's own. With `create` a missing schema is made.
-    """
+def in_schema(connection: Connection, name: str | None) -> Iterator[None]:
+    """Make `name` the schema of unqualified names; None keeps the connection's own."""
     if name is None:
-        yield _default_schema(connection)
+        yield
         return
-    if create:
-        _create_schema(connection, name)
     dialect = connection.dialect
     path, default = connection.scalar(_SHOW_SEARCH_PATH), dialect.default_schema_name
     _set_search_path(connection, quoted(name))
     dialect.default_schema_name = name
     try:
-        yield name
+        yield
     finally:
         dialect.default_schema_name = default
         if not (connection.closed or connection.invalidated):
@@ -103,7 +98,8 @@ async def _connect(engine: AsyncEngine) -> AsyncConnection:
         raise explain_connection_error(error, engine.url) from error
 
 
-def _default_schema(connection: Connection) -> str:
+def default_schema(connection: Connection) -> str:
+    """Return the connection's own schema; raise ConfigurationError where it has none."""
     schema = catalog.current_schema(connection)
     connection.commit()
     if schema is None:
@@ -115,10 +111,19 @@ def _default_schema(connection: Connection) -> str:
     return schema
 
 
-def _create_schema(connection: Connection, name: str) -> None:
+def create_schema(connection: Connection, name: str) -> bool:
+    """Make the schema where it is missing; return whether this call made it."""
     # IF NOT EXISTS alone asks for the right to create even where the schema is there.
-    if not catalog.schema_exists(connection, name):
-        connection.execute(CreateSchema(name, if_not_exists=True))
+    missing = not catalog.schema_exists(connection, name)
+    if missing:
+        connection.execute(CreateSchema(name))
+    connection.commit()
+    return missing
+
+
+def drop_schema(connection: Connection, name: str) -> None:
+    """Drop the schema, which must be empty."""
+    connection.execute(DropSchema(name))
     connection.commit()
 
 

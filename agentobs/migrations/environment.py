@@ -14,7 +14,13 @@ from sqlalchemy.schema import DropTable
 
 from agentobs.errors import AgentobsError, MigrationError, UnknownRevisionError
 from agentobs.migrations import autogenerate, catalog
-from agentobs.migrations.connection import in_schema, quoted
+from agentobs.migrations.connection import (
+    create_schema,
+    default_schema,
+    drop_schema,
+    in_schema,
+    quoted,
+)
 from agentobs.migrations.failures import explain_failure
 from agentobs.migrations.lock import lock_key, migration_lock
 from agentobs.migrations.pooler import require_direct_connection
@@ -81,15 +87,32 @@ def errors_for_operators() -> Iterator[None]:
 
 
 def _run_in_schema(connection: Connection, settings: DatabaseSettings, timer: StepTimer) -> None:
-    changes = _changes_database()
-    with in_schema(connection, settings.schema_name, create=changes) as schema:
-        if not changes:
+    name = settings.schema_name
+    if not _changes_database():
+        with in_schema(connection, name):
             _run(connection, settings, timer, dont_mutate=True)
-            return
-        require_direct_connection(connection)
-        key = lock_key(schema, VERSION_TABLE)
-        with migration_lock(connection, key, wait_seconds=settings.migration_lock_wait):
-            _run_and_report(connection, settings, timer, schema)
+        return
+    require_direct_connection(connection)
+    schema = default_schema(connection) if name is None else name
+    key = lock_key(schema, VERSION_TABLE)
+    with (
+        migration_lock(connection, key, wait_seconds=settings.migration_lock_wait),
+        _existing_schema(connection, name, timer),
+        in_schema(connection, name),
+    ):
+        _run_and_report(connection, settings, timer, schema)
+
+
+@contextmanager
+def _existing_schema(connection: Connection, name: str | None, timer: StepTimer) -> Iterator[None]:
+    """Make the schema of the host's choice where it is missing, and keep it if it is used."""
+    made = name is not None and create_schema(connection, name)
+    try:
+        yield
+    finally:
+        if name is not None and made and timer.is_at_base:
+            with suppress(DBAPIError):
+                drop_schema(connection, name)
 
 
 def _run_and_report(
@@ -97,18 +120,20 @@ def _run_and_report(
 ) -> None:
     try:
         _run(connection, settings, timer)
-    except (DBAPIError, AgentobsError):
+    except (DBAPIError, AgentobsError) as error:
         timer.forget()
-        # The first error tells more than what the tidying may meet.
-        with suppress(DBAPIError):
-            timer.note(_current_revision(connection))
-            _drop_empty_version_table(connection, settings)
+        # A connection that broke would be made anew, without the lock. And the first error tells
+        # more than what the tidying may meet.
+        if not getattr(error, "connection_invalidated", False):
+            with suppress(DBAPIError):
+                timer.note(_current_revision(connection))
+                _drop_empty_version_table(connection, settings)
         raise
+    timer.note(_current_revision(connection))
     _drop_empty_version_table(connection, settings)
     print_summary(
         timer,
         schema=schema,
-        revision=_current_revision(connection),
         tables=catalog.table_sizes(connection, metadata.tables),
     )
 

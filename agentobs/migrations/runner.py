@@ -37,16 +37,19 @@ _POLL_SECONDS = 0.05
 
 async def upgrade(revision: str = "head", *, settings: DatabaseSettings | None = None) -> None:
     """Upgrade the database to `revision`; raise MigrationError with the place it was left at."""
+    _require_revisions(revision, parts=1)
     await _run(settings, lambda config: command.upgrade(config, revision))
 
 
 async def downgrade(revision: str, *, settings: DatabaseSettings | None = None) -> None:
     """Downgrade the database to `revision`; `base` drops the tables with all their rows."""
+    _require_revisions(revision, parts=1)
     await _run(settings, lambda config: command.downgrade(config, revision))
 
 
 async def stamp(revision: str, *, settings: DatabaseSettings | None = None) -> None:
     """Record that the database is at `revision`, and run nothing: the caller vouches for it."""
+    _require_revisions(revision, parts=1)
     await _run(settings, lambda config: command.stamp(config, revision))
 
 
@@ -79,6 +82,7 @@ def sql(
     `revision` may be a range, as in `0001:0003`; a downgrade needs one, as in `head:base`.
     Raises MigrationError while another run is at work in the process.
     """
+    _require_revisions(revision, parts=2)
     output = io.StringIO()
     config = alembic_config(output=output)
     config.attributes["settings"] = settings or read_settings()
@@ -91,6 +95,16 @@ def sql(
     finally:
         _ALEMBIC.release()
     return output.getvalue()
+
+
+def _require_revisions(revision: str, *, parts: int) -> None:
+    # Alembic asserts this, or reads it as something else.
+    named = revision.split(":")
+    if len(named) > parts or not all(name.strip() for name in named):
+        example = "a revision such as head" + (
+            ", or a range such as 0001:0003" if parts > 1 else ""
+        )
+        raise MigrationError(f"{revision!r} is no revision: name {example}")
 
 
 async def _run(settings: DatabaseSettings | None, work: Callable[[Config], None]) -> None:

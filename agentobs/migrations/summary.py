@@ -41,6 +41,11 @@ class StepTimer:
     ended_at_base: bool = False
     _last: float = field(default_factory=time.perf_counter)
 
+    @property
+    def is_at_base(self) -> bool:
+        """Whether the database was seen at base, and nothing of ours is in it."""
+        return self.is_known and self.revision is None
+
     def note(self, revision: str | None) -> None:
         """Note at which revision the database was seen."""
         self.revision, self.is_known = revision, True
@@ -74,12 +79,11 @@ def print_summary(
     run: StepTimer,
     *,
     schema: str,
-    revision: str | None,
     tables: Iterable[TableSize],
     stream: TextIO | None = None,
 ) -> None:
     """Print each step with its time and each table with its size, to stderr by default."""
-    for line in _lines(run, schema, revision or "base", list(tables)):
+    for line in _lines(run, schema, run.revision or "base", list(tables)):
         print(line, file=stream or sys.stderr)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from difflib import get_close_matches
+from inspect import get_annotations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -47,7 +48,10 @@ Instant = Annotated[datetime, mapped_column(AwareTimestamp)]
 
 
 class Base(DeclarativeBase):
-    """The base of the models: no lazy loading, defaults of the server fetched with the write."""
+    """The base of the models: no lazy loading, defaults of the server fetched with the write.
+
+    It is not for the models of a host: their tables are not in these migrations.
+    """
 
     metadata = metadata
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 (declarative wants it unannotated)
@@ -60,7 +64,7 @@ class Base(DeclarativeBase):
 
         def __setattr__(self, name: str, value: Any) -> None:
             # Python would take a misspelled column without a word, and nothing would be written.
-            if not (name.startswith("_") or hasattr(type(self), name)):
+            if not _may_be_assigned(type(self), name):
                 near = get_close_matches(name, inspect(type(self)).all_orm_descriptors.keys(), n=1)
                 hint = f": did you mean {near[0]}?" if near else ""
                 raise AttributeError(f"{type(self).__name__} has no column {name}{hint}")
@@ -73,6 +77,19 @@ class Base(DeclarativeBase):
 
 
 validate_assignments(Base)
+
+
+# Attributes of the class that are no columns; "metadata" is easily meant for parsed_metadata.
+_NO_COLUMNS = frozenset({"metadata", "registry", "shown_columns"})
+
+
+def _may_be_assigned(model: type, name: str) -> bool:
+    if name.startswith("_"):
+        return True
+    if name in _NO_COLUMNS:
+        return False
+    # A host's subclass may annotate an attribute that it assigns later.
+    return hasattr(model, name) or any(name in get_annotations(base) for base in model.__mro__)
 
 
 def _refuse_create(target: MetaData | Table, connection: Connection, **options: Any) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.shell import HEAD, REPOSITORY, agentobs
+from sqlalchemy import text
+from support.shell import HEAD, REPOSITORY, agentobs, connect
 from typer.testing import CliRunner
 
 from agentobs.cli import app
@@ -77,6 +78,22 @@ def test_commands_on_a_database_that_is_not_migrated_say_what_to_run(
 
     assert run.returncode == 1
     assert "run `agentobs db upgrade`" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+async def test_a_database_that_takes_no_writes_is_one_line_too(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    async with connect(agentobs_database) as connection:
+        name = await connection.scalar(text("SELECT current_database()"))
+        await connection.execute(
+            text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        )
+    folder = str(REPOSITORY / "examples/agents")
+    run = agentobs("agents", "sync", folder, settings=agentobs_database)
+
+    assert run.returncode == 1
+    assert run.stderr.startswith("agentobs: the database refused it: cannot execute INSERT")
     assert len(run.stderr.splitlines()) == 1
 
 

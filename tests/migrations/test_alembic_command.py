@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import text
 from support.catalog_snapshot import read_catalog
 from support.shell import HEAD, REPOSITORY, alembic, connect, environment, psql
@@ -13,6 +14,8 @@ from support.shell import HEAD, REPOSITORY, alembic, connect, environment, psql
 from agentobs import migrations
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from agentobs import DatabaseSettings
@@ -110,6 +113,16 @@ def test_offline_sql_needs_no_database_and_prints_nothing_else() -> None:
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("BEGIN;")
     assert run.stdout == migrations.sql()
+
+
+@pytest.mark.parametrize("command", [("history",), ("heads",), ("show", "0001"), ("--help",)])
+def test_what_needs_no_database_connects_nowhere(command: tuple[str, ...], tmp_path: Path) -> None:
+    elsewhere = alembic(*command, AGENTOBS_DATABASE_URL=NOWHERE)
+    without = alembic(*command, AGENTOBS_DATA_DIR=str(tmp_path / "data"))
+
+    assert (elsewhere.returncode, elsewhere.stderr) == (0, "")
+    assert (without.returncode, without.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_is_not_there_is_one_clear_line_without_the_password() -> None:

@@ -35,6 +35,13 @@ def copy_of_repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _add_columns(copy: Path) -> None:
+    model = copy / "agentobs/models/agent_definition.py"
+    source = model.read_text()
+    assert ANCHOR in source
+    model.write_text(source.replace(ANCHOR, NEW_COLUMNS + ANCHOR))
+
+
 def _alembic(
     copy: Path, *arguments: str, settings: DatabaseSettings
 ) -> subprocess.CompletedProcess[str]:
@@ -44,10 +51,7 @@ def _alembic(
 async def test_autogenerate_turns_new_columns_into_the_next_revision(
     at_head: DatabaseSettings, copy_of_repository: Path
 ) -> None:
-    model = copy_of_repository / "agentobs/models/agent_definition.py"
-    source = model.read_text()
-    assert ANCHOR in source
-    model.write_text(source.replace(ANCHOR, NEW_COLUMNS + ANCHOR))
+    _add_columns(copy_of_repository)
 
     def run_there(*arguments: str) -> subprocess.CompletedProcess[str]:
         return _alembic(copy_of_repository, *arguments, settings=at_head)
@@ -68,13 +72,18 @@ async def test_autogenerate_turns_new_columns_into_the_next_revision(
         assert run.returncode == 0, run.stderr
 
 
-async def test_a_revision_written_by_hand_gets_the_next_number_too(
-    empty: DatabaseSettings, copy_of_repository: Path
+async def test_numbers_go_on_after_a_revision_that_has_none(
+    at_head: DatabaseSettings, copy_of_repository: Path
 ) -> None:
-    run = _alembic(copy_of_repository, "revision", "-m", "add a view", settings=empty)
+    by_hand = _alembic(copy_of_repository, "revision", "-m", "by hand", settings=at_head)
+    assert by_hand.returncode == 0, by_hand.stderr
+    _alembic(copy_of_repository, "upgrade", "head", settings=at_head)
+    _add_columns(copy_of_repository)
+
+    run = _alembic(copy_of_repository, "revision", "--autogenerate", "-m", "next", settings=at_head)
 
     assert run.returncode == 0, run.stderr
-    assert len(list(copy_of_repository.glob(f"alembic/versions/{NEXT}_add_a_view.py"))) == 1
+    assert len(list(copy_of_repository.glob(f"alembic/versions/{NEXT}_next.py"))) == 1
 
 
 async def test_autogenerate_makes_no_revision_where_nothing_changed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,6 +91,30 @@ async def test_a_schema_may_have_any_name(
     assert (run.returncode, run.stderr) == (0, "")
     await migrations.check(settings=settings)
     assert (await read_catalog(connection))["tables"] == []
+
+
+@pytest.mark.parametrize("run", ["upgrade 0815", "downgrade base", "stamp base"])
+async def test_a_schema_that_stays_unused_is_not_left_behind(
+    run: str, empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    settings = empty.model_copy(update={"schema_name": "unused"})
+    command, revision = run.split()
+    with suppress(MigrationError):
+        await getattr(migrations, command)(revision, settings=settings)
+
+    found = await connection.scalar(text("SELECT to_regnamespace('unused')::text"))
+    assert found is None
+
+
+async def test_a_schema_that_was_there_stays(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await connection.execute(text("CREATE SCHEMA mine"))
+    settings = empty.model_copy(update={"schema_name": "mine"})
+    await migrations.upgrade(settings=settings)
+    await migrations.downgrade("base", settings=settings)
+
+    assert await connection.scalar(text("SELECT to_regnamespace('mine')::text")) == "mine"
 
 
 async def test_two_schemas_of_one_database_have_revisions_of_their_own(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,22 @@ async def test_sql_while_a_run_is_at_work_is_a_clear_error(empty: DatabaseSettin
     with pytest.raises(MigrationError, match="at work in this process"):
         migrations.sql()
     await run
+
+
+@pytest.mark.parametrize("revision", ["", ":", "0001:", ":0002", "0001:0002:0003", " "])
+def test_a_range_with_an_empty_part_is_a_clear_error(revision: str) -> None:
+    with pytest.raises(MigrationError, match="is no revision"):
+        migrations.sql(revision)
+
+
+async def test_the_logging_of_a_program_is_left_alone(
+    empty: DatabaseSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = logging.getLogger()
+    before = root.level, list(root.handlers), caplog.handler in root.handlers
+    await migrations.upgrade(settings=empty)
+
+    assert (root.level, list(root.handlers), caplog.handler in root.handlers) == before
 
 
 def _config(settings: DatabaseSettings, connection: object) -> Config:

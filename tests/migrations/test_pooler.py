@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 from support.pgbouncer import needs_pgbouncer, pgbouncer
-from support.shell import HEAD
+from support.shell import HEAD, connect
 
 from agentobs import migrations
 from agentobs.errors import PoolerRefusedError
@@ -23,7 +24,12 @@ async def test_a_transaction_pooler_is_refused_with_the_way_out(
     with pgbouncer(agentobs_server, empty, mode="transaction") as pooled:
         with pytest.raises(PoolerRefusedError, match="AGENTOBS_MIGRATION_URL"):
             await migrations.upgrade(settings=pooled)
+        with pytest.raises(PoolerRefusedError):
+            await migrations.upgrade(settings=pooled.model_copy(update={"schema_name": "obs"}))
         assert await migrations.current(settings=empty) is None
+        async with connect(empty) as connection:
+            schema = await connection.scalar(text("SELECT to_regnamespace('obs')::text"))
+        assert schema is None
 
         direct = pooled.model_copy(update={"migration_url": empty.database_url})
         await migrations.upgrade(settings=direct)

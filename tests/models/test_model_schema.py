@@ -182,3 +182,20 @@ def test_a_misspelled_attribute_is_refused_with_the_name_that_was_meant() -> Non
 
     with pytest.raises(AttributeError, match="no column routing_confidense: did you mean rout"):
         event.routing_confidense = 0.2  # type: ignore[attr-defined]
+
+
+def test_metadata_is_not_taken_for_the_column_of_the_parsed_one() -> None:
+    with pytest.raises(AttributeError, match="no column metadata: did you mean parsed_metadata"):
+        AgentDefinition(agent_name="agent-a", metadata={"x": 1})
+
+
+def test_private_and_annotated_attributes_of_a_host_may_be_assigned() -> None:
+    class Cached(AgentTransformationEvent):
+        __allow_unmapped__ = True
+        cached: str
+
+    event = Cached()
+    event.cached = "yes"
+    event._note = "mine"  # type: ignore[attr-defined]
+
+    assert (event.cached, event._note) == ("yes", "mine")  # type: ignore[attr-defined]

@@ -96,3 +96,9 @@ def test_an_unknown_option_is_named_with_those_that_are_known() -> None:
         "AGENTOBS_DATABASE_URL has the option target_session_attrs: "
         "the options are host, port, ssl, sslmode"
     )
+
+
+@pytest.mark.parametrize("port", [0, 65536, 99999])
+def test_a_port_that_there_is_not_is_refused(port: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"names the port {port}"):
+        database_url(SecretStr(f"postgresql://user:hunter2@host:{port}/name"))
