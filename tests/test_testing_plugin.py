@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.embedded import processes_of, wait_until
 from support.shell import environment
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from agentobs.testing.servers import ServerSource, open_server
 
+if TYPE_CHECKING:
     from sqlalchemy import URL
 
 CONFTEST = 'pytest_plugins = ["agentobs.testing"]\n'
@@ -92,3 +94,19 @@ def test_a_server_that_is_not_there_ends_the_run_with_one_line(
     assert words in run.stdout + run.stderr
     assert "hunter2" not in run.stdout + run.stderr
     assert len(run.stdout.splitlines()) < 20
+
+
+def _fail_on_the_server(seen: list[Path]) -> None:
+    with open_server(ServerSource("embedded", "asked for")) as url:
+        seen.append(Path(str(url.query["host"])).parent)
+        assert processes_of(seen[0])
+        raise RuntimeError
+
+
+def test_the_embedded_server_is_stopped_before_its_folder_goes_where_its_user_fails() -> None:
+    seen: list[Path] = []
+    with pytest.raises(RuntimeError):
+        _fail_on_the_server(seen)
+
+    assert not seen[0].parent.exists()
+    wait_until(lambda: not processes_of(seen[0]))

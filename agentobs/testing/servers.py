@@ -74,8 +74,9 @@ def _embedded() -> Iterator[URL]:
     try:
         with embedded.running_server(data, options=_FAST_OPTIONS) as server:
             yield make_url(server.url)
-        embedded.stop_server(data)
     finally:
+        # It would stop by itself, but maybe after its folder is gone.
+        embedded.stop_server(data)
         shutil.rmtree(folder)
 
 
@@ -106,21 +107,26 @@ def _why_no_container() -> str | None:
 def _why_not_this_engine(tc: Any) -> str | None:
     from requests.exceptions import RequestException  # noqa: PLC0415 (comes with testcontainers)
 
-    errors = tc.docker.errors
     try:
-        images = {name for image in _images_of(tc) for name in image.tags}
-    except (errors.DockerException, RequestException, OSError):
+        missing = _missing_images(tc)
+    except (tc.docker.errors.DockerException, RequestException, OSError):
         return "no container engine answers"
-    missing = [name for name in _needed_images() if name not in images]
     return f"the container engine has no image {missing[0]}" if missing else None
 
 
-def _images_of(tc: Any) -> list[Any]:
+def _missing_images(tc: Any) -> list[str]:
+    """Ask the engine, which knows what a name without a tag or with a digest means."""
     client = tc.DockerClient(timeout=5).client
+    missing = []
     try:
-        return list(client.images.list())
+        for name in _needed_images():
+            try:
+                client.images.get(name)
+            except tc.docker.errors.ImageNotFound:
+                missing.append(name)
     finally:
         client.close()
+    return missing
 
 
 def _needed_images() -> list[str]:
