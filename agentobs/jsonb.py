@@ -16,6 +16,8 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 # orjson reads integers over 64 bits as floats, without a word; those have 19 digits or more.
 _BIG_NUMBER = re.compile(r"\d{19}")
 
+_FINITE_ONLY = json.JSONEncoder(allow_nan=False)
+
 
 def encode(value: Any) -> str:
     """Encode `value` as JSON text that jsonb stores without loss.
@@ -29,8 +31,8 @@ def encode(value: Any) -> str:
     except orjson.JSONEncodeError:
         return _encode_slowly(value)
     # orjson writes NaN and infinities as null, and U+0000 as an escape that jsonb refuses: only
-    # a document that shows either trace pays for the walk.
-    if b"null" in encoded or b"\\u0000" in encoded:
+    # a document that shows a trace of either pays for a second look, and the first is the cheaper.
+    if b"\\u0000" in encoded or (b"null" in encoded and not _holds_finite_numbers_only(value)):
         _require_storable(value)
     return encoded.decode()
 
@@ -44,6 +46,15 @@ def decode(text: str) -> Any:
     except orjson.JSONDecodeError:
         # jsonb stores numbers such as 1e400 that no double holds.
         return json.loads(text)
+
+
+def _holds_finite_numbers_only(value: Any) -> bool:
+    """Tell it where the standard library's encoder can; False leaves it to the walk."""
+    try:
+        _FINITE_ONLY.encode(value)
+    except (RecursionError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _encode_slowly(value: Any) -> str:

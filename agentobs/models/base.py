@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 from agentobs.errors import CreateAllRefusedError
 from agentobs.models.types import AwareTimestamp
-from agentobs.models.validation import validate_assignments
+from agentobs.models.validation import checks_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -63,8 +63,11 @@ class Base(DeclarativeBase):
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: Any) -> None:
+            check = checks_of(type(self)).get(name)
+            if check is not None:
+                value = check(value)
             # Python would take a misspelled column without a word, and nothing would be written.
-            if not _may_be_assigned(type(self), name):
+            elif not _may_be_assigned(type(self), name):
                 near = get_close_matches(name, inspect(type(self)).all_orm_descriptors.keys(), n=1)
                 hint = f": did you mean {near[0]}?" if near else ""
                 raise AttributeError(f"{type(self).__name__} has no column {name}{hint}")
@@ -74,9 +77,6 @@ class Base(DeclarativeBase):
         loaded = inspect(self).dict
         shown = (f"{name}={loaded[name]!r}" for name in self.shown_columns if name in loaded)
         return f"{type(self).__name__}({', '.join(shown)})"
-
-
-validate_assignments(Base)
 
 
 # Attributes of the class that are no columns; "metadata" is easily meant for parsed_metadata.

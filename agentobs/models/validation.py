@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, JSON, Boolean, Integer, Numeric, String, Uuid, event
+from sqlalchemy import ARRAY, JSON, Boolean, Column, Integer, Numeric, String, Uuid, inspect
 from sqlalchemy.sql import ClauseElement
 
 from agentobs.errors import InvalidValueError
@@ -16,55 +17,57 @@ from agentobs.jsonb import encode, require_storable_text
 from agentobs.models.types import AwareTimestamp, require_aware
 
 if TYPE_CHECKING:
-    from sqlalchemy import Column
-    from sqlalchemy.orm import InstrumentedAttribute
+    from sqlalchemy.orm import Mapper
 
 # A rule returns the value to store, or raises ValueError with what the column wants.
 Rule = Callable[[Any], Any]
 
+# What most values are of: the question whether they are SQL costs as much as their check.
+_PLAIN_TYPES = frozenset({str, int, bool, float, dict, list, Decimal, UUID, datetime})
 _INTEGER_MIN, _INTEGER_MAX = -(2**31), 2**31 - 1
 _FOUR_PLACES = Decimal("0.0001")
 _TEN = Decimal(10)
 
 
-def validate_assignments(base: type) -> None:
-    """Check every value assigned to a column of the models that inherit from `base`.
+@cache
+def checks_of(model: type) -> Mapping[str, Rule]:
+    """Return what each column of a model makes of a value that is assigned to it.
 
-    Statements that bypass the models (Core, COPY) answer to the database's own constraints.
+    A check returns the value to store, or raises InvalidValueError. Statements that bypass the
+    models (Core, COPY) answer to the database's own constraints.
     """
-    event.listen(base, "attribute_instrument", _instrument, propagate=True)
+    mapper: Mapper[Any] = inspect(model)
+    return {
+        attribute.key: _checker(attribute.columns[0])
+        for attribute in mapper.column_attrs
+        if isinstance(attribute.columns[0], Column)
+    }
 
 
-def _instrument(model: type, key: str, attribute: InstrumentedAttribute[Any]) -> None:
-    del model, key
-    columns = getattr(attribute.property, "columns", None)
-    if columns:
-        event.listen(attribute, "set", _checker(columns[0]), retval=True)
+def _checker(column: Column[Any]) -> Rule:
+    rule, name = _rule_of(column), f"{column.table.name}.{column.name}"
+    may_be_none = column.nullable or column.primary_key
 
-
-def _checker(column: Column[Any]) -> Callable[..., Any]:
-    rule = _rule_of(column)
-
-    def check(target: object, value: Any, previous: object, initiator: object) -> Any:
-        del target, previous, initiator
-        # SQL is the database's to judge; `Model.column` is no ClauseElement, but stands for one.
-        if isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
+    def check(value: Any) -> Any:
+        # The primary key is None until the flush makes it.
+        if value is None and may_be_none:
+            return None
+        if type(value) not in _PLAIN_TYPES and _is_sql(value):
             return value
         if value is None:
-            return _none_for(column)
+            raise InvalidValueError(name, "must not be None")
         try:
             return rule(value)
         except ValueError as error:
             # The value itself may be a secret: only the rule's own words go on.
-            raise InvalidValueError(f"{column.table.name}.{column.name}", str(error)) from None
+            raise InvalidValueError(name, str(error)) from None
 
     return check
 
 
-def _none_for(column: Column[Any]) -> None:
-    # The primary key is None until the flush makes it.
-    if not column.nullable and not column.primary_key:
-        raise InvalidValueError(f"{column.table.name}.{column.name}", "must not be None")
+def _is_sql(value: Any) -> bool:
+    """Tell what is the database's to judge; `Model.column` only stands for a ClauseElement."""
+    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
 
 
 def _rule_of(column: Column[Any]) -> Rule:
