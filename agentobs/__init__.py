@@ -21,7 +21,16 @@ if TYPE_CHECKING:
         RouterPerformanceMetric,
         metadata,
     )
-    from agentobs.sessions import create_engine, create_session_factory
+    from agentobs.sessions import (
+        Database,
+        Health,
+        PoolStats,
+        close_database,
+        create_engine,
+        create_read_engine,
+        create_session_factory,
+        get_database,
+    )
     from agentobs.settings import DatabaseSettings
 
 __all__ = [
@@ -29,13 +38,19 @@ __all__ = [
     "AgentStatus",
     "AgentTransformationEvent",
     "AgentobsError",
+    "Database",
     "DatabaseSettings",
     "EventType",
     "FeedbackType",
+    "Health",
     "MetricType",
+    "PoolStats",
     "RouterPerformanceMetric",
+    "close_database",
     "create_engine",
+    "create_read_engine",
     "create_session_factory",
+    "get_database",
     "metadata",
 ]
 
@@ -44,13 +59,19 @@ _HOMES = {
     "AgentStatus": "agentobs.models",
     "AgentTransformationEvent": "agentobs.models",
     "AgentobsError": "agentobs.errors",
+    "Database": "agentobs.sessions",
     "DatabaseSettings": "agentobs.settings",
     "EventType": "agentobs.models",
     "FeedbackType": "agentobs.models",
+    "Health": "agentobs.sessions",
     "MetricType": "agentobs.models",
+    "PoolStats": "agentobs.sessions",
     "RouterPerformanceMetric": "agentobs.models",
+    "close_database": "agentobs.sessions",
     "create_engine": "agentobs.sessions",
+    "create_read_engine": "agentobs.sessions",
     "create_session_factory": "agentobs.sessions",
+    "get_database": "agentobs.sessions",
     "metadata": "agentobs.models",
 }
 

@@ -6,6 +6,17 @@
     ├── ConfigurationError          a setting is missing or wrong
     │   └── MissingExtraError       an optional extra is not installed
     ├── InvalidValueError           a value does not fit its column (also a ValueError)
+    ├── DatabaseError               the database refused a statement, or could not be asked
+    │   ├── ConnectionFailedError   the server can't be reached, or ended the connection
+    │   ├── PoolTimeoutError        every connection of the pool was in use for too long
+    │   ├── StatementTimeoutError   a statement took too long, or was cancelled
+    │   ├── ConstraintError         a row breaks a constraint
+    │   ├── InvalidDataError        a value is none of its type
+    │   ├── ReadOnlyError           a write, where only reads are allowed
+    │   ├── ConflictError           another transaction was in the way: run yours again
+    │   └── SchemaMismatchError     tables or columns are missing, or have changed meanwhile
+    ├── DatabaseNotRunningError     the Database was not started, or was stopped
+    ├── EventLoopError              the Database belongs to another event loop or process
     ├── CreateAllRefusedError       metadata.create_all() was called
     ├── MigrationError              a migration run was refused or failed
     │   ├── TablesExistError        the tables are there, but no revision is recorded
@@ -66,12 +77,80 @@ class MissingExtraError(ConfigurationError):
 
 
 class InvalidValueError(AgentobsError, ValueError):
-    """A value does not fit `column` (as `table.column`); `rule` says what would."""
+    """A value does not fit `column` (as `table.column`); `rule` says what would.
 
-    def __init__(self, column: str, rule: str) -> None:
-        super().__init__(f"{column} {rule}")
+    The column is None where a statement binds a value by itself.
+    """
+
+    def __init__(self, column: str | None, rule: str) -> None:
+        Exception.__init__(self, f"{'a value' if column is None else column} {rule}")
         self.column = column
         self.rule = rule
+
+
+class DatabaseError(AgentobsError):
+    """The database refused a statement, or could not be asked.
+
+    `sqlstate`, `table`, `column` and `constraint` are the server's, each None where it gave none.
+    Errors of statements are also the error that SQLAlchemy would have raised, so that a host's
+    `except IntegrityError` works on. Values never stand in the message.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sqlstate: str | None = None,
+        table: str | None = None,
+        column: str | None = None,
+        constraint: str | None = None,
+    ) -> None:
+        # Not super(): beside this class may stand one of SQLAlchemy's, which wants the statement.
+        Exception.__init__(self, message)
+        self.sqlstate = sqlstate
+        self.table = table
+        self.column = column
+        self.constraint = constraint
+
+
+class ConnectionFailedError(DatabaseError, ConnectionError):
+    """The server can't be reached, does not let us in, or ended the connection."""
+
+
+class PoolTimeoutError(DatabaseError, TimeoutError):
+    """Every connection of the pool was in use for longer than a task waits for one."""
+
+
+class StatementTimeoutError(DatabaseError, TimeoutError):
+    """A statement took longer than it may, or somebody cancelled it."""
+
+
+class ConstraintError(DatabaseError):
+    """A row breaks the constraint named `constraint`, or NOT NULL of `column`."""
+
+
+class InvalidDataError(DatabaseError):
+    """A value is none of the type that the statement wants."""
+
+
+class ReadOnlyError(DatabaseError):
+    """A write was tried in a read session, or on a server that takes none."""
+
+
+class ConflictError(DatabaseError):
+    """Another transaction was in the way (deadlock, serialization, lock): run yours again."""
+
+
+class SchemaMismatchError(DatabaseError):
+    """Tables or columns that the statement names are missing, or changed under it."""
+
+
+class DatabaseNotRunningError(AgentobsError):
+    """The Database was not started yet, or was stopped."""
+
+
+class EventLoopError(AgentobsError):
+    """The Database belongs to another event loop or another process."""
 
 
 class CreateAllRefusedError(AgentobsError):

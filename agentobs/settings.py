@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -25,11 +26,22 @@ def _require_identifier(name: str) -> str:
 
 SchemaName = Annotated[str, NoDecode, AfterValidator(_require_identifier)]
 
+# Asked for each new physical connection, so that a token may expire meanwhile.
+PasswordSource = Callable[[], str | Awaitable[str]]
+Password = Annotated[SecretStr | PasswordSource, NoDecode]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+TargetSession = Literal["any", "primary", "standby", "prefer-standby", "read-write", "read-only"]
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# asyncpg's own word for "no limit" is None, which an environment can't say: it is 0 here.
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 
 class DatabaseSettings(BaseSettings):
-    """Where the database is; an unset field is never passed on.
+    """Where the database is and how services use it; an unset field is never passed on.
 
-    URLs are secrets, because they hold a password: `repr` and logs show neither of them.
+    The address is `database_url`, or its parts from `host` on: not both. Durations are seconds.
+    URLs are secrets, because they hold a password: `repr` and logs show none of them.
     """
 
     model_config = SettingsConfigDict(
@@ -49,6 +61,59 @@ class DatabaseSettings(BaseSettings):
         default=None,
         description="The direct URL for migrations, where AGENTOBS_DATABASE_URL is a pooler's",
     )
+    read_url: SecretStr | None = Field(
+        default=None, description="The replica of read sessions; unset: the database itself"
+    )
+    host: str | None = Field(
+        default=None,
+        description="Instead of a URL: the server, a socket's folder, or several, by commas",
+    )
+    port: int | None = Field(default=None, ge=1, le=65535, description="The port; unset: 5432")
+    user: str | None = Field(default=None, description="The role; unset: the system's user")
+    password: Password | None = Field(
+        default=None,
+        # A callable may show what it holds, and is nothing that JSON knows.
+        repr=False,
+        exclude=True,
+        description="The password, also of a URL without one; in Python also a callable",
+    )
+    database: str | None = Field(default=None, description="The database; unset: the role's name")
+    sslmode: SslMode | None = Field(default=None, description="As libpq's sslmode; unset: prefer")
+    sslrootcert: Path | None = Field(default=None, description="The file of the server's CA")
+    sslcert: Path | None = Field(default=None, description="The file of the client's certificate")
+    sslkey: Path | None = Field(default=None, description="The file of the client's private key")
+    target_session_attrs: TargetSession | None = Field(
+        default=None, description="Which one of several hosts to use; unset: any"
+    )
+    pooler: Literal["transaction"] | None = Field(
+        default=None, description="`transaction` where the address is a PgBouncer in that mode"
+    )
+    application_name: str | None = Field(
+        default=None, description="The name in pg_stat_activity; unset: agentobs"
+    )
+    pool_size: int = Field(default=20, ge=1, description="The most connections of a process")
+    pool_min_size: int = Field(default=5, ge=0, description="How many connections stay open")
+    pool_timeout: Seconds = Field(
+        default=60.0, description="How long to wait for a free connection"
+    )
+    pool_idle_lifetime: Seconds = Field(
+        default=300.0, description="How long a connection may be idle before it is closed"
+    )
+    pool_max_queries: int = Field(
+        default=50_000, ge=1, description="After how many statements a connection is replaced"
+    )
+    pool_ping_after: Limit = Field(
+        default=30.0, description="After which idle time a connection is tested before use"
+    )
+    read_pool_size: int = Field(
+        default=5, ge=1, description="The most connections for read sessions, opened when used"
+    )
+    connect_timeout: Limit = Field(
+        default=60.0, description="How long opening a connection may take; 0: no limit"
+    )
+    command_timeout: Limit = Field(
+        default=60.0, description="How long a statement may take; 0: no limit"
+    )
     schema_name: SchemaName | None = Field(
         default=None,
         validation_alias="AGENTOBS_SCHEMA",
@@ -65,9 +130,14 @@ class DatabaseSettings(BaseSettings):
     )
 
     @property
-    def url_for_migrations(self) -> SecretStr | None:
-        """Return the direct URL where one is set, else the services' URL."""
-        return self.migration_url if self.migration_url is not None else self.database_url
+    def names_database(self) -> bool:
+        """Tell whether an address is set, as a URL or in parts."""
+        return self.database_url is not None or self.host is not None
+
+    @property
+    def names_database_for_migrations(self) -> bool:
+        """Tell whether migrations have an address: the direct URL, or that of the services."""
+        return self.migration_url is not None or self.names_database
 
 
 def read_settings() -> DatabaseSettings:

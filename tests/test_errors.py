@@ -11,6 +11,18 @@ RAISED = [
     errors.ConfigurationError("set it", setting="AGENTOBS_SCHEMA"),
     errors.MissingExtraError("cli", "The command line"),
     errors.InvalidValueError("agent_definitions.domain", "must be a str, got int"),
+    errors.InvalidValueError(None, "must be JSON"),
+    errors.DatabaseError("refused", sqlstate="42883"),
+    errors.ConnectionFailedError("no server", sqlstate="57P03"),
+    errors.PoolTimeoutError("all in use"),
+    errors.StatementTimeoutError("too slow", sqlstate="57014"),
+    errors.ConstraintError("twice", sqlstate="23505", table="t", constraint="t_key"),
+    errors.InvalidDataError("no number", sqlstate="22P02"),
+    errors.ReadOnlyError("only reads", sqlstate="25006"),
+    errors.ConflictError("again", sqlstate="40001"),
+    errors.SchemaMismatchError("no table", sqlstate="42P01", table="t"),
+    errors.DatabaseNotRunningError("not started"),
+    errors.EventLoopError("another loop"),
     errors.CreateAllRefusedError("run the migrations"),
     errors.MigrationError("failed", revision="0001"),
     errors.TablesExistError("they exist"),
@@ -24,7 +36,8 @@ RAISED = [
 
 
 def _classes(kind: type[errors.AgentobsError]) -> set[type[errors.AgentobsError]]:
-    children = (child for child in kind.__subclasses__() if child.__module__ == errors.__name__)
+    public = vars(errors).values()
+    children = (child for child in kind.__subclasses__() if child in public)
     return {kind}.union(*(_classes(child) for child in children))
 
 

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from agentobs import DatabaseSettings
+from agentobs.sessions.address import migration_address
 
 URL = "postgresql://agent:swordfish@db.example:5432/agents"
 
@@ -23,7 +24,8 @@ def test_nothing_is_set_where_the_environment_says_nothing() -> None:
 
     assert settings.database_url is None
     assert settings.migration_url is None
-    assert settings.url_for_migrations is None
+    assert not settings.names_database
+    assert not settings.names_database_for_migrations
     assert settings.schema_name is None
     assert settings.data_dir is None
     assert settings.migration_lock_wait == 600
@@ -80,9 +82,10 @@ def test_what_the_caller_says_wins_over_the_environment(monkeypatch: pytest.Monk
 def test_migrations_take_the_direct_url_where_there_is_one() -> None:
     pooled, direct = SecretStr(URL), SecretStr(f"{URL}_direct")
 
-    assert DatabaseSettings(database_url=pooled).url_for_migrations == pooled
+    assert DatabaseSettings(database_url=pooled).names_database_for_migrations
     both = DatabaseSettings(database_url=pooled, migration_url=direct)
-    assert both.url_for_migrations == direct
+    assert migration_address(both).url.database == "agents_direct"
+    assert migration_address(both).setting == "AGENTOBS_MIGRATION_URL"
 
 
 def test_no_url_is_shown() -> None:

@@ -26,7 +26,7 @@ def with_database(settings: DatabaseSettings) -> Iterator[DatabaseSettings]:
     where no URL is set and the extra is not installed: production never gets a silent local
     database.
     """
-    if settings.url_for_migrations is not None:
+    if settings.names_database_for_migrations:
         yield settings
         return
     if not is_installed():

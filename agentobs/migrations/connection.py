@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import NullPool, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema, DropSchema
 
-from agentobs.errors import ConfigurationError
+from agentobs.errors import ConfigurationError, PoolerRefusedError
 from agentobs.migrations import catalog
-from agentobs.migrations.failures import explain_connection_error
-from agentobs.sessions import database_url, engine_for
+from agentobs.sessions.address import migration_address
+from agentobs.sessions.engine import engine_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -32,19 +31,20 @@ _SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, false)")
 def migration_engine(settings: DatabaseSettings) -> AsyncEngine:
     """Create the engine of migrations, from AGENTOBS_MIGRATION_URL where that is set.
 
-    It has no pool, no command timeout and no statement caches; the caller disposes of it.
+    It has no pool, no command timeout and no statement caches; the caller disposes of it. Raises
+    PoolerRefusedError where the settings say that the only address is a pooler's.
     """
-    direct = settings.migration_url is not None
-    url = database_url(
-        settings.url_for_migrations,
-        setting="AGENTOBS_MIGRATION_URL" if direct else "AGENTOBS_DATABASE_URL",
-    )
+    if settings.pooler is not None and settings.migration_url is None:
+        raise PoolerRefusedError(
+            "AGENTOBS_POOLER says that the address is a transaction pooler's, where the lock that "
+            "keeps two migration runs apart means nothing: set AGENTOBS_MIGRATION_URL to the "
+            "server's own address"
+        )
     return engine_for(
-        url,
-        settings,
-        poolclass=NullPool,
+        migration_address(settings),
         # The schema comes by the search path: Alembic's DDL knows no translation of schemas.
-        execution_options={},
+        settings.model_copy(update={"schema_name": None, "application_name": None}),
+        poolclass=NullPool,
         connect_args={
             "server_settings": {"application_name": "agentobs migrations"},
             "statement_cache_size": 0,
@@ -55,14 +55,11 @@ def migration_engine(settings: DatabaseSettings) -> AsyncEngine:
 
 @asynccontextmanager
 async def open_connection(settings: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
-    """Open a connection for one run; raise MigrationError when the server can't be reached."""
+    """Open a connection for one run; raise ConnectionFailedError when that fails."""
     engine = migration_engine(settings)
     try:
-        connection = await _connect(engine)
-        try:
+        async with engine.connect() as connection:
             yield connection
-        finally:
-            await connection.close()
     finally:
         await engine.dispose()
 
@@ -89,13 +86,6 @@ def in_schema(connection: Connection, name: str | None) -> Iterator[None]:
 def quoted(name: str) -> str:
     """Quote an identifier as PostgreSQL does."""
     return _DIALECT.identifier_preparer.quote_identifier(name)
-
-
-async def _connect(engine: AsyncEngine) -> AsyncConnection:
-    try:
-        return await engine.connect()
-    except (OSError, DBAPIError) as error:
-        raise explain_connection_error(error, engine.url) from error
 
 
 def default_schema(connection: Connection) -> str:

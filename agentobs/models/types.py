@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.types import DateTime, TypeDecorator, TypeEngine
 
+from agentobs.errors import InvalidValueError
+
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
     from sqlalchemy.sql.operators import OperatorType
@@ -26,7 +28,10 @@ class AwareTimestamp(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Refuse a naive datetime."""
         del dialect
-        return value if value is None else require_aware(value)
+        try:
+            return value if value is None else require_aware(value)
+        except ValueError as error:
+            raise InvalidValueError(None, str(error)) from None
 
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
         """Keep intervals what they are: `started_at - timedelta(days=7)` binds an interval.

@@ -282,6 +282,6 @@ def _require_fitting(document: AgentDocument, parsed: YamlDocument) -> None:
     try:
         AgentDefinition(**document.columns())
     except InvalidValueError as error:
-        name = error.column.rpartition(".")[2]
+        name = (error.column or "").rpartition(".")[2]
         line = _line_at(parsed, _COLUMN_PATHS.get(name, ()))
         raise DefinitionError(document.path, f"{name} {error.rule}", line=line) from error

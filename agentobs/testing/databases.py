@@ -11,10 +11,10 @@ from uuid import uuid4
 from pydantic import SecretStr
 from sqlalchemy import NullPool, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
 
-from agentobs.migrations.failures import explain_connection_error
-from agentobs.sessions import database_url, engine_for
+from agentobs.errors import DatabaseError
+from agentobs.sessions.address import database_address
+from agentobs.sessions.engine import engine_for
 from agentobs.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def settings_for(server: URL, database: str) -> DatabaseSettings:
     """Return settings that name a database of the server, whatever the environment says."""
     url = server.set(drivername="postgresql", database=database)
     # Built without validation, which would read the environment.
-    return DatabaseSettings.model_construct(
-        database_url=SecretStr(url.render_as_string(hide_password=False))
-    )
+    # SQLAlchemy writes a space of the query as +, which libpq takes for itself.
+    text = url.render_as_string(hide_password=False).replace("+", "%20")
+    return DatabaseSettings.model_construct(database_url=SecretStr(text))
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -57,7 +57,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 async def _execute(server: URL, statement: str) -> None:
     settings = settings_for(server, server.database or "postgres")
     engine = engine_for(
-        database_url(settings.database_url),
+        database_address(settings),
         settings,
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
@@ -65,8 +65,8 @@ async def _execute(server: URL, statement: str) -> None:
     try:
         async with engine.connect() as connection:
             await connection.execute(text(statement))
-    except (OSError, DBAPIError) as error:
+    except DatabaseError as error:
         # The driver's frames hold the password, and pytest may show what they hold.
-        raise explain_connection_error(error, server) from None
+        raise error.with_traceback(None) from None
     finally:
         await engine.dispose()

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import SecretStr
 from sqlalchemy import URL, make_url
 
 from agentobs import embedded
 from agentobs.errors import ConfigurationError
-from agentobs.sessions import database_url
+from agentobs.sessions.urls import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +55,8 @@ def open_server(source: ServerSource) -> Iterator[URL]:
     """Start the server, or find it; yield the URL of a database where databases may be made."""
     if source.kind == "url":
         setting = "AGENTOBS_TEST_DATABASE_URL"
-        yield database_url(SecretStr(os.environ[setting]), setting=setting)
+        parse_url(os.environ[setting], setting)
+        yield make_url(os.environ[setting].strip())
     elif source.kind == "container":
         with _container() as url:
             yield url

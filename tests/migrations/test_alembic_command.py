@@ -129,7 +129,7 @@ def test_a_server_that_is_not_there_is_one_clear_line_without_the_password() -> 
     run = alembic("upgrade", "head", AGENTOBS_DATABASE_URL=NOWHERE)
 
     assert run.returncode != 0
-    assert "can't connect to postgresql://postgres:***@127.0.0.1:1/nowhere" in run.stderr
+    assert "can't connect to postgresql://postgres@127.0.0.1:1/nowhere" in run.stderr
     assert "Traceback" not in run.stderr
     assert "hunter2" not in run.stderr + run.stdout
 

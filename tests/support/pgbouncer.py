@@ -39,13 +39,19 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = {mode}
+default_pool_size = {backends}
 pidfile = {folder}/pid
 """
 
 
 @contextmanager
-def pgbouncer(server: URL, settings: DatabaseSettings, *, mode: str) -> Iterator[DatabaseSettings]:
-    """Yield settings that reach the same database through a PgBouncer in that pool mode."""
+def pgbouncer(
+    server: URL, settings: DatabaseSettings, *, mode: str, backends: int = 20
+) -> Iterator[DatabaseSettings]:
+    """Yield settings that reach the same database through a PgBouncer in that pool mode.
+
+    Its clients share that many backends.
+    """
     assert PROGRAM is not None
     assert settings.database_url is not None
     target = make_url(settings.database_url.get_secret_value())
@@ -57,6 +63,7 @@ def pgbouncer(server: URL, settings: DatabaseSettings, *, mode: str) -> Iterator
             target=_connection_string(target),
             port=port,
             mode=mode,
+            backends=backends,
             folder=folder,
         )
     )

@@ -1,0 +1,93 @@
+"""Rows by COPY, within the caller's transaction: the only place that speaks it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Table, inspect, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agentobs.errors import InvalidValueError
+from agentobs.sessions.failures import driver_errors_explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Column, Connection, Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from agentobs.models.base import Base
+
+# A statement of its own begins the transaction, for COPY goes past SQLAlchemy, which begins one
+# late: as the first act it would commit by itself, and a rollback would leave the rows there.
+_BEGIN = text("SELECT 1")
+
+
+async def copy_rows(
+    target: AsyncSession | AsyncConnection,
+    model: type[Base],
+    rows: Sequence[Mapping[str, Any]],
+) -> int:
+    """Copy rows, by the names of columns, into the model's table; return how many they are.
+
+    The rows are part of the transaction of `target`, which the caller commits; in autocommit they
+    are one by themselves. All of them name the same columns, and those that they leave out get
+    the database's defaults, not the model's. Raises InvalidValueError for rows that don't fit
+    together, and the errors of a statement.
+    """
+    if not rows:
+        return 0
+    connection = await target.connection() if isinstance(target, AsyncSession) else target
+    table = cast("Table", inspect(model).local_table)
+    names = tuple(rows[0])
+    columns = [_column(table, name) for name in names]
+    records = list(_records(rows, columns, connection.dialect))
+    await connection.execute(_BEGIN)
+    raw = await connection.get_raw_connection()
+    with driver_errors_explained():
+        await cast("Any", raw.driver_connection).copy_records_to_table(
+            table.name, schema_name=_schema(connection), columns=names, records=records
+        )
+    return len(records)
+
+
+def _column(table: Table, name: str) -> Column[Any]:
+    if name not in table.columns:
+        raise InvalidValueError(f"{table.name}.{name}", "is no column of this table")
+    return table.columns[name]
+
+
+def _records(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[Column[Any]], dialect: Dialect
+) -> Iterator[tuple[Any, ...]]:
+    processors = [(column, _processor(column, dialect)) for column in columns]
+    for row in rows:
+        if len(row) != len(columns):
+            raise InvalidValueError(None, "of another set of columns than the first row's")
+        yield tuple(_value(row, column, process) for column, process in processors)
+
+
+def _processor(column: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """Return what SQLAlchemy does to a value of the column before the driver sees it."""
+    return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _value(
+    row: Mapping[str, Any], column: Column[Any], process: Callable[[Any], Any] | None
+) -> Any:
+    if column.name not in row:
+        raise InvalidValueError(f"{column.table.name}.{column.name}", "is missing in a row")
+    value = row[column.name]
+    if process is None:
+        return value
+    try:
+        return process(value)
+    except (TypeError, ValueError) as error:
+        # The words of others may quote the value.
+        rule = error.rule if isinstance(error, InvalidValueError) else "is of another type"
+        raise InvalidValueError(f"{column.table.name}.{column.name}", rule) from None
+
+
+def _schema(connection: AsyncConnection) -> str | None:
+    options = cast("Connection", connection.sync_connection).get_execution_options()
+    return cast("str | None", options.get("schema_translate_map", {}).get(None))

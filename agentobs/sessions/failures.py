@@ -1,0 +1,265 @@
+"""The error seam: what SQLAlchemy, the driver and the system raise, as an error of ours.
+
+An error of PostgreSQL quotes data: in DETAIL ("Failing row contains …"), in CONTEXT, for some
+SQLSTATEs in the message itself; the driver quotes arguments. So only what may be told is copied,
+and a copy without the rest takes the place of the driver's error in the chain.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from asyncpg.exceptions import (
+    ClientConfigurationError,
+    InterfaceError,
+    InternalClientError,
+    InvalidCachedStatementError,
+    PostgresError,
+)
+from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException, SQLAlchemyError, StatementError
+
+from agentobs import errors
+from agentobs.sessions.advice import advice, connection_advice
+from agentobs.sessions.both_errors import as_both
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import ExceptionContext
+
+# The classes whose messages name tables, constraints, roles and settings, and quote no value.
+_TRUSTED_CLASSES = frozenset(
+    {"08", "0A", "23", "25", "26", "28", "2B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+)
+# A revision raises this in its own words.
+_TRUSTED_STATES = frozenset({"AO001"})
+_QUOTING = re.compile(r"[\"':`«„]")
+_ARGUMENT = re.compile(r"invalid input for query argument \$\d+")
+_DEPENDENT_OBJECTS = "2BP01"
+_SSL_REFUSED = "rejected SSL upgrade"
+_TOLD_FIELDS = (
+    "sqlstate",
+    "severity",
+    "schema_name",
+    "table_name",
+    "column_name",
+    "data_type_name",
+    "constraint_name",
+)
+_KINDS_BY_STATE = {
+    "25006": errors.ReadOnlyError,
+    "3F000": errors.SchemaMismatchError,
+    "42703": errors.SchemaMismatchError,
+    "42P01": errors.SchemaMismatchError,
+    "55P03": errors.ConflictError,
+    "57014": errors.StatementTimeoutError,
+}
+_KINDS_BY_CLASS = {
+    "08": errors.ConnectionFailedError,
+    "22": errors.InvalidDataError,
+    "23": errors.ConstraintError,
+    "28": errors.ConnectionFailedError,
+    "40": errors.ConflictError,
+}
+# COPY passes on what the encoder of a type raises.
+_ENCODING = (TypeError, ValueError, ArithmeticError)
+_KINDS_BY_TYPE: tuple[tuple[type[BaseException], type[errors.DatabaseError]], ...] = (
+    (InvalidCachedStatementError, errors.SchemaMismatchError),
+    (TimeoutError, errors.StatementTimeoutError),
+    (OSError, errors.ConnectionFailedError),
+    *((type_, errors.InvalidDataError) for type_ in _ENCODING),
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What may be told of an error; `reason` is the server's message, or words in its place."""
+
+    reason: str
+    sqlstate: str | None = None
+    table: str | None = None
+    column: str | None = None
+    constraint: str | None = None
+    is_stale_plan: bool = False
+    is_tls_refused: bool = False
+    is_certificate_refused: bool = False
+
+
+def facts_of(error: BaseException) -> Facts:
+    """Read what may be told of an error of SQLAlchemy, its driver or the operating system."""
+    driver = driver_error(error)
+    return Facts(
+        reason=_reason(driver),
+        sqlstate=getattr(driver, "sqlstate", None),
+        table=getattr(driver, "table_name", None),
+        column=getattr(driver, "column_name", None),
+        constraint=getattr(driver, "constraint_name", None),
+        is_stale_plan=isinstance(driver, InvalidCachedStatementError),
+        is_tls_refused=isinstance(driver, ConnectionError) and _SSL_REFUSED in str(driver),
+        is_certificate_refused=isinstance(driver, ssl.SSLCertVerificationError),
+    )
+
+
+def driver_error(error: BaseException) -> BaseException:
+    """Return the driver's own error, which SQLAlchemy keeps below one or two of its own."""
+    while isinstance(error, SQLAlchemyError | EmulatedDBAPIException):
+        below = getattr(error, "orig", None) or error.__cause__
+        if below is None:
+            return error
+        error = below
+    return error
+
+
+def statement_failed(error: Exception, *, lost: bool = False) -> errors.DatabaseError:
+    """Make the error of ours for one of a statement, whose connection is `lost` or goes on."""
+    facts = facts_of(error)
+    kind = errors.ConnectionFailedError if lost else _kind_of(driver_error(error), facts.sqlstate)
+    return _make(kind, f"{facts.reason}: {advice(kind, facts)}", facts)
+
+
+def connection_failed(error: Exception, place: str) -> errors.DatabaseError:
+    """Make the error of ours for a connection to `place` that could not be opened."""
+    facts = facts_of(error)
+    message = f"can't connect to {place}: {facts.reason}: {connection_advice(facts)}"
+    return _make(errors.ConnectionFailedError, message, facts)
+
+
+@contextmanager
+def driver_errors_explained() -> Iterator[None]:
+    """Explain what the driver raises where it is asked directly, as for COPY."""
+    try:
+        yield
+    except errors.AgentobsError:
+        raise
+    except (PostgresError, InterfaceError, InternalClientError, OSError, *_ENCODING) as error:
+        raise statement_failed(error) from without_data(error)
+
+
+def explain_error(context: ExceptionContext) -> BaseException | None:
+    """Handle SQLAlchemy's event `handle_error`: return the error to raise; None leaves it."""
+    error = context.original_exception
+    theirs = context.sqlalchemy_exception
+    # A ping that fails is the pool's business: it opens another connection.
+    if context.is_pre_ping or not isinstance(error, Exception):
+        return None
+    if isinstance(error, errors.AgentobsError) and not isinstance(error, errors.InvalidValueError):
+        # Another connection was to be opened, and could not.
+        ours: errors.AgentobsError = error
+    elif isinstance(theirs, DBAPIError) or isinstance(error, OSError):
+        # SQLAlchemy gives up the connection of a statement that took too long, to be safe.
+        lost = context.is_disconnect and not isinstance(error, TimeoutError)
+        ours = statement_failed(error, lost=lost)
+    elif isinstance(theirs, StatementError) and not isinstance(error, SQLAlchemyError):
+        ours = _unbindable(error)
+    else:
+        return None
+    remove_data(error)
+    return ours if theirs is None else as_both(ours, theirs, lost=context.is_disconnect)
+
+
+def remove_data(error: Exception) -> None:
+    """Take the data out of an error that SQLAlchemy will show as the cause of ours."""
+    if isinstance(error, OSError | errors.AgentobsError):
+        return
+    if isinstance(error, EmulatedDBAPIException):
+        copy = without_data(driver_error(error))
+        error.orig = copy if isinstance(copy, Exception) else None
+        error.__cause__ = copy
+        if hasattr(error, "detail"):
+            error.detail = None
+    error.args = (_reason(driver_error(error)),)
+    error.__context__ = None
+
+
+def without_data(error: BaseException) -> BaseException:
+    """Copy a driver's error: its class and what may be told, without detail, context and values."""
+    if isinstance(error, OSError):
+        return error
+    copy = type(error).__new__(type(error))
+    copy.args = (_reason(error),)
+    copy.__dict__.update({"detail": None, "hint": None})
+    for name in _TOLD_FIELDS:
+        if name in error.__dict__:
+            copy.__dict__[name] = error.__dict__[name]
+    return copy
+
+
+def _make(kind: type[errors.DatabaseError], message: str, facts: Facts) -> errors.DatabaseError:
+    return kind(
+        message,
+        sqlstate=facts.sqlstate,
+        table=facts.table,
+        column=facts.column,
+        constraint=facts.constraint,
+    )
+
+
+def _kind_of(driver: BaseException, sqlstate: str | None) -> type[errors.DatabaseError]:
+    if _is_refused_argument(driver):
+        return errors.InvalidDataError
+    for type_, kind in _KINDS_BY_TYPE:
+        if isinstance(driver, type_):
+            return kind
+    by_class = _KINDS_BY_CLASS.get((sqlstate or "")[:2], errors.DatabaseError)
+    return _KINDS_BY_STATE.get(sqlstate or "", by_class)
+
+
+def _unbindable(error: Exception) -> errors.InvalidValueError:
+    """Make the error for a value that was refused before the driver saw it."""
+    if isinstance(error, errors.InvalidValueError):
+        return errors.InvalidValueError(error.column, error.rule)
+    return errors.InvalidValueError(
+        None, f"can't be sent to the database ({type(error).__name__}): look at its type"
+    )
+
+
+def _reason(driver: BaseException) -> str:
+    """Return the words of an error, as far as they quote no value."""
+    sqlstate = getattr(driver, "sqlstate", None)
+    if sqlstate is not None:
+        return _server_words(driver, sqlstate)
+    text = _first_line(driver)
+    if _is_refused_argument(driver):
+        found = _ARGUMENT.match(text)
+        return found[0] if found else "invalid input for a query argument"
+    if isinstance(driver, TimeoutError):
+        return text or "no answer in time"
+    return text if _is_known(driver) else type(driver).__name__
+
+
+def _server_words(driver: BaseException, sqlstate: str) -> str:
+    text = _first_line(driver)
+    if sqlstate == _DEPENDENT_OBJECTS and (detail := getattr(driver, "detail", None)):
+        # This detail holds names of objects, never of rows.
+        return f"{text} ({' '.join(str(detail).split())})"
+    trusted = sqlstate[:2] in _TRUSTED_CLASSES or sqlstate in _TRUSTED_STATES
+    return text if trusted or not _QUOTING.search(text) else _condition(driver)
+
+
+def _first_line(driver: BaseException) -> str:
+    # The text of asyncpg's errors has the detail in it; the first argument has not.
+    text = driver if isinstance(driver, OSError) or not driver.args else driver.args[0]
+    return str(text).partition("\n")[0].rstrip(".")
+
+
+def _is_refused_argument(driver: BaseException) -> bool:
+    """Tell whether the driver refused to send an argument, which its message quotes."""
+    # asyncpg calls this error DataError, and hides it behind the server's error of that name.
+    return isinstance(driver, InterfaceError) and (
+        isinstance(driver, ValueError) and not isinstance(driver, ClientConfigurationError)
+    )
+
+
+def _is_known(driver: BaseException) -> bool:
+    """Tell whether the words are the driver's or the system's own, which quote no value."""
+    return isinstance(driver, InterfaceError | InternalClientError | OSError | SQLAlchemyError)
+
+
+def _condition(driver: BaseException) -> str:
+    """Return the name of the condition in words: InvalidTextRepresentationError has four."""
+    words = re.findall(r"[A-Z][a-z]+|[A-Z]+(?![a-z])", type(driver).__name__)
+    return " ".join(word.lower() for word in words if word != "Error") or "database error"
