@@ -44,6 +44,7 @@ check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, 
 .PHONY: bench
 bench: $(READY) ## Measure, beside the floor in the same run
 	$(BIN)/python -m benchmarks.migrations
+	$(BIN)/python -m benchmarks.sessions
 
 .PHONY: docs
 docs: $(READY) ## Write the pages that are made from the code

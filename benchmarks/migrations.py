@@ -6,19 +6,17 @@ Run with `make bench`. Goals: upgrade to 0003 below 2 s and downgrade below 1 s 
 from __future__ import annotations
 
 import os
-import platform
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentobs import embedded, migrations
+from agentobs import migrations
+from benchmarks.server import environment, fresh_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,14 +52,10 @@ class Measure:
 
 def main() -> None:
     """Measure on a fresh embedded server with its default, durable settings."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        data = Path(folder) / "data"
-        with embedded.running_server(data) as server:
-            print(_environment(server))
-            for measure in _measure(server):
-                print(measure.line())
-        embedded.stop_server(data)
+    with fresh_server() as server:
+        print(f"{environment(server)}; medians of {ROUNDS} rounds")
+        for measure in _measure(server):
+            print(measure.line())
 
 
 def _measure(server: EmbeddedServer) -> list[Measure]:
@@ -86,9 +80,9 @@ def _median(name: str, alembic: list[tuple[float, float]], psql: list[float]) ->
 
 def _alembic(server: EmbeddedServer, *arguments: str) -> tuple[float, float]:
     """Run the command; return the seconds that its summary tells, and those it took in all."""
-    environment = os.environ | {"AGENTOBS_DATABASE_URL": server.url}
+    variables = os.environ | {"AGENTOBS_DATABASE_URL": server.url}
     command = [str(Path(sys.executable).with_name("alembic")), *arguments]
-    output, seconds = _timed(lambda: _run(command, environment))
+    output, seconds = _timed(lambda: _run(command, variables))
     found = _SECONDS.search(output)
     if found is None:
         raise RuntimeError(f"no summary in the output of {' '.join(arguments)}: {output}")
@@ -103,11 +97,11 @@ def _psql(server: EmbeddedServer, sql: str) -> float:
     return sum(float(found) for found in _MILLISECONDS.findall(output)) / 1000
 
 
-def _run(command: list[str], environment: dict[str, str], text: str = "") -> str:
+def _run(command: list[str], variables: dict[str, str], text: str = "") -> str:
     return subprocess.run(
         command,
         cwd=REPOSITORY,
-        env=environment,
+        env=variables,
         input=text,
         text=True,
         check=True,
@@ -120,16 +114,6 @@ def _timed(work: Callable[[], str]) -> tuple[str, float]:
     began = time.perf_counter()
     output = work()
     return output, time.perf_counter() - began
-
-
-def _environment(server: EmbeddedServer) -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("sqlalchemy", "alembic", "asyncpg"))
-    postgres = embedded.server_status(server.data_directory).version
-    return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores; "
-        f"Python {platform.python_version()}, PostgreSQL {postgres}, {packages}; "
-        f"medians of {ROUNDS} rounds"
-    )
 
 
 if __name__ == "__main__":
