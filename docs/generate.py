@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: docs/schema.md and docs/cli.md.
+"""Write the pages that are made from the code: docs/schema.md, docs/settings.md, docs/cli.md.
 
 `python -m docs.generate` writes them; with `--check` it names each page that is out of date on
 stderr, changes nothing, and exits 1.
@@ -23,10 +23,12 @@ from typer.cli import get_docs_for_click
 
 from agentobs.cli import app
 from agentobs.models import metadata
+from agentobs.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from pydantic.fields import FieldInfo
     from sqlalchemy import Column, Constraint, Table
     from sqlalchemy.engine import Dialect
 
@@ -61,6 +63,16 @@ Not declared in the models, and made by revision 0001: the function
 which sets `agent_definitions.updated_at` at each UPDATE.
 """
 
+_SETTINGS_INTRO = """\
+# Settings
+
+All are read from the environment, once, into a `DatabaseSettings`; in Python they are its fields,
+in lower case and without the prefix. An empty variable counts as unset. None of them is needed but
+an address: `AGENTOBS_DATABASE_URL`, or `AGENTOBS_HOST` and its companions. Durations are seconds.
+How they work together is in [sessions.md](sessions.md); the variables of test runs are in
+[testing.md](testing.md).
+"""
+
 _DIAGRAM_NOTE = """\
 ## How they belong together
 
@@ -85,7 +97,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _pages() -> dict[Path, str]:
-    return {DOCS / "schema.md": schema_page(), DOCS / "cli.md": cli_page()}
+    return {
+        DOCS / "schema.md": schema_page(),
+        DOCS / "settings.md": settings_page(),
+        DOCS / "cli.md": cli_page(),
+    }
 
 
 def _read(path: Path) -> str | None:
@@ -98,6 +114,21 @@ def schema_page() -> str:
     sections = (_table_section(table) for table in tables)
     head = _MADE_FROM.format(source="agentobs/models")
     return "\n".join([head, "", _SCHEMA_INTRO, _DIAGRAM_NOTE, *_diagram(tables), *sections])
+
+
+def settings_page() -> str:
+    """Return docs/settings.md, from the fields of the settings."""
+    rows = (_setting_row(name, field) for name, field in DatabaseSettings.model_fields.items())
+    table = _markdown_table(("variable", "unset", "meaning"), rows)
+    return "\n".join(
+        [_MADE_FROM.format(source="agentobs/settings.py"), "", _SETTINGS_INTRO, table, ""]
+    )
+
+
+def _setting_row(name: str, field: FieldInfo) -> tuple[str, ...]:
+    variable = field.validation_alias or f"AGENTOBS_{name.upper()}"
+    default = "" if field.default is None else f"{field.default:g}"
+    return f"`{variable}`", default, field.description or ""
 
 
 def cli_page() -> str:

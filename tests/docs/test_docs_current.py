@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PAGES = all_pages()
 LINK = re.compile(r"\[[^\]\n]*\]\((?!https?:|mailto:)([^)\s#]*)(?:#([^)\s]+))?\)")
 READ_BY_TESTING = re.compile(r'"(AGENTOBS_TEST_[A-Z_]+)"')
+VARIABLE = re.compile(r"\bAGENTOBS_[A-Z_]*\b")
 COLUMN_ROW = re.compile(r"\| `(\w+)` \| ([^|`]+) \| (yes)? *\|")
 SCHEMA = re.compile(r"\b(public|from_models)\.")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -114,10 +115,16 @@ def test_the_design_page_shows_the_layers_that_are_checked() -> None:
     assert "\n" + " → ".join(layers) + "\n" in page
 
 
-def test_every_variable_that_the_code_reads_is_in_the_settings_table_of_the_readme() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| *`(AGENTOBS_[A-Z_]+)`", readme, re.MULTILINE))
-    assert variables_in_the_code() - listed == set()
+def test_every_variable_that_the_code_reads_is_on_a_page() -> None:
+    pages = [REPOSITORY / "docs" / name for name in ("settings.md", "testing.md")]
+    named = {name for page in pages for name in VARIABLE.findall(page.read_text(encoding="utf-8"))}
+    assert variables_in_the_code() - named == set()
+
+
+def test_every_variable_that_the_readme_and_the_messages_name_is_read_by_the_code() -> None:
+    sources = [REPOSITORY / "README.md", *(REPOSITORY / "agentobs").rglob("*.py")]
+    named = {name for path in sources for name in VARIABLE.findall(path.read_text("utf-8"))}
+    assert named - {"AGENTOBS_"} <= variables_in_the_code()
 
 
 @pytest.mark.parametrize(
