@@ -37,7 +37,7 @@ async def copy_rows(
     """
     if not rows:
         return 0
-    connection = await target.connection() if isinstance(target, AsyncSession) else target
+    connection = await _connection(target)
     table = cast("Table", inspect(model).local_table)
     names = tuple(rows[0])
     columns = [_column(table, name) for name in names]
@@ -49,6 +49,14 @@ async def copy_rows(
             table.name, schema_name=_schema(connection), columns=names, records=records
         )
     return len(records)
+
+
+async def _connection(target: AsyncSession | AsyncConnection) -> AsyncConnection:
+    if not isinstance(target, AsyncSession):
+        return target
+    # As before any statement of the session: the rows may name objects that it has not written.
+    await target.flush()
+    return await target.connection()
 
 
 def _column(table: Table, name: str) -> Column[Any]:
@@ -82,7 +90,7 @@ def _value(
         return value
     try:
         return process(value)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 (a type of the host may raise anything)
         # The words of others may quote the value.
         rule = error.rule if isinstance(error, InvalidValueError) else "is of another type"
         raise InvalidValueError(f"{column.table.name}.{column.name}", rule) from None

@@ -5,6 +5,7 @@ Run it with `uvicorn examples.fastapi_service:app`; AGENTOBS_DATABASE_URL names 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator  # noqa: TC003 (FastAPI reads the annotations)
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -16,7 +17,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agentobs import AgentTransformationEvent, Database, EventType, Health
-from agentobs.errors import ConnectionFailedError, PoolTimeoutError
+from agentobs.errors import ConnectionFailedError, InvalidValueError, PoolTimeoutError
+
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -51,9 +54,10 @@ async def reading(
         yield session
 
 
-# Committed before the response is sent: who gets a 201 can rely on it.
+# They end before the response is sent: who gets a 201 can rely on it, and a slow client keeps no
+# connection.
 Writing = Annotated[AsyncSession, Depends(writing, scope="function")]
-Reading = Annotated[AsyncSession, Depends(reading)]
+Reading = Annotated[AsyncSession, Depends(reading, scope="function")]
 
 
 class NewEvent(BaseModel):
@@ -89,12 +93,21 @@ async def agents_of_workflow(correlation_id: UUID, session: Reading) -> list[str
     return found
 
 
-@app.get("/health")
+@app.get("/health", response_model_exclude={"reason"})
 async def health(database: Annotated[Database, Depends(database)], response: Response) -> Health:
-    """Answer 200 where the database is usable, else 503 with the reason."""
+    """Answer 200 where the database is usable, else 503; the reason is for the log."""
     state = await database.health(timeout=2)
-    response.status_code = 200 if state.ok else 503
+    if not state.ok:
+        logger.warning("the database is not usable: %s", state.reason)
+        response.status_code = 503
     return state
+
+
+@app.exception_handler(InvalidValueError)
+async def refuse(request: Request, error: InvalidValueError) -> Response:
+    """Tell a client which value does not fit, and what would."""
+    del request
+    return Response(str(error), status_code=422)
 
 
 @app.exception_handler(PoolTimeoutError)

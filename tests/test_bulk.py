@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, text
-from support.models import required_of_an_event
+from support.models import new_definition, required_of_an_event
 
 from agentobs import (
     AgentTransformationEvent,
@@ -85,6 +85,17 @@ async def test_a_copy_is_committed_with_the_rest_of_its_transaction(
 
     async with sessions() as session:
         assert await session.scalar(COUNT) == 4
+
+
+async def test_what_the_session_has_to_write_is_written_before_the_copy(
+    session: AsyncSession,
+) -> None:
+    definition = new_definition(id=uuid4())
+    session.add(definition)
+
+    await copy_rows(session, AgentTransformationEvent, rows(2, agent_definition_id=definition.id))
+
+    assert await session.scalar(COUNT) == 2
 
 
 async def test_a_copy_goes_to_the_schema_of_choice(

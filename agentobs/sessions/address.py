@@ -52,7 +52,7 @@ def database_address(settings: DatabaseSettings) -> Address:
                 f"{setting} and AGENTOBS_{part.upper()} both say where the database is: keep one",
                 setting=setting,
             )
-    return _address_of(settings.database_url, settings, setting)
+    return _address(parse_url(settings.database_url.get_secret_value(), setting), settings, setting)
 
 
 def migration_address(settings: DatabaseSettings) -> Address:
@@ -77,10 +77,6 @@ def _other_address(url: SecretStr, settings: DatabaseSettings, setting: str) -> 
     if place.password is not None:
         unset["password"] = None
     return _address(place, settings.model_copy(update=unset), setting)
-
-
-def _address_of(url: SecretStr, settings: DatabaseSettings, setting: str) -> Address:
-    return _address(parse_url(url.get_secret_value(), setting), settings, setting)
 
 
 def _place_of_parts(settings: DatabaseSettings) -> Place:

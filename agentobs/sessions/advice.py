@@ -29,6 +29,7 @@ _BY_STATE = {
     "23514": "the column takes other values: see docs/schema.md",
     "25P02": "a statement of this transaction failed before: roll back, then begin anew",
     "26000": _POOLER,
+    "P0001": "a function or trigger raised it, in words that are left out: they may hold data",
     "42501": "grant the role that right, or connect as another one",
     "42601": "look at the statement",
     "42P05": _POOLER,
@@ -46,7 +47,8 @@ _BY_KIND: dict[type[errors.DatabaseError], str] = {
         "a read session and a replica take no writes: use db.session() on the primary"
     ),
     errors.SchemaMismatchError: (
-        "run `agentobs db upgrade`, or name the schema of the tables in AGENTOBS_SCHEMA"
+        "if it is one of agentobs, run `agentobs db upgrade`, or name the schema of the tables in "
+        "AGENTOBS_SCHEMA"
     ),
     errors.StatementTimeoutError: (
         "it took longer than AGENTOBS_COMMAND_TIMEOUT or statement_timeout allows, or somebody "
@@ -54,7 +56,7 @@ _BY_KIND: dict[type[errors.DatabaseError], str] = {
     ),
 }
 _STALE_PLAN = "the schema changed within the transaction: run it again from its beginning"
-_OTHERWISE = "nothing of the transaction is kept: roll back"
+_OTHERWISE = "look at the statement; nothing of its transaction is kept"
 
 _CONNECTION = {
     "08P01": "the server or a pooler in front of it does not take an option of the connection",

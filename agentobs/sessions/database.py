@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from agentobs.errors import ConfigurationError, DatabaseNotRunningError
@@ -52,6 +53,11 @@ class Database:
         return self._settings
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._running is not None
+
+    @property
     def engine(self) -> AsyncEngine:
         """The engine of its pool, for what takes one; `stop` disposes of it."""
         return self._require_running().engine
@@ -63,12 +69,15 @@ class Database:
         """
         if self._running is not None:
             self._running.require_usable()
+            await self._running.until_warm()
+            self._require_running()
             return
         running = self._running = OpenPools(self._settings, self._options)
         try:
             await running.warm_up()
         except BaseException:
             self._running = None
+            running.give_nothing_out()
             await running.close(_SECONDS_TO_GIVE_UP)
             raise
 
@@ -81,7 +90,9 @@ class Database:
         if self._running is not None:
             self._running.require_usable()
             running, self._running = self._running, None
-            await running.close(timeout)
+            running.give_nothing_out()
+            # Who is cancelled in here does not wait for the end, but it comes all the same.
+            await asyncio.shield(asyncio.create_task(running.close(timeout)))
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from agentobs.settings import DatabaseSettings
 
 _APPLICATION_NAME = "agentobs"
+_LOGGING_NAME = "agentobs"
+_ENGINE_LOGGER = "sqlalchemy.engine.Engine"
 # Through a transaction pooler a prepared statement may be asked for on another backend.
 _NO_STATEMENT_CACHE = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
 
@@ -60,8 +63,9 @@ def create_read_engine(settings: DatabaseSettings | None = None, **options: Any)
     are as those of `create_engine`.
     """
     settings = read_settings() if settings is None else settings
-    chosen = _service_options(settings, settings.read_pool_size, options)
-    chosen = _merged(chosen, _read_only(settings))
+    # None of its connections is kept open: it may be used once a day.
+    few = settings.model_copy(update={"pool_min_size": 0})
+    chosen = _merged(_service_options(few, settings.read_pool_size, options), _read_only(settings))
     return engine_for(reading_address(settings), settings, **_merged(chosen, options))
 
 
@@ -89,7 +93,9 @@ def engine_for(address: Address, settings: DatabaseSettings, **options: Any) -> 
     chosen = _merged(_conventions(address, settings), options)
     engine = create_async_engine(address.url, **chosen)
     if "watch" in chosen:
-        chosen["watch"].listen_to(engine.sync_engine)
+        chosen["watch"].listen_to(engine.sync_engine, address.place)
+    # At DEBUG SQLAlchemy logs each row that is read, whatever hide_parameters says.
+    logging.getLogger(f"{_ENGINE_LOGGER}.{_LOGGING_NAME}").addFilter(_shows_no_row)
     event.listen(engine.sync_engine, "do_connect", _connector(address))
     event.listen(engine.sync_engine, "handle_error", explain_error, retval=True)
     listen_to_statements(engine.sync_engine)
@@ -100,6 +106,7 @@ def _conventions(address: Address, settings: DatabaseSettings) -> dict[str, Any]
     chosen: dict[str, Any] = {
         # Parameters are contexts and requests: they stay out of errors and logs.
         "hide_parameters": True,
+        "logging_name": _LOGGING_NAME,
         "json_serializer": _encode,
         "json_deserializer": jsonb.decode,
         "connect_args": {
@@ -140,11 +147,12 @@ def _service_options(
 
 
 def _read_only(settings: DatabaseSettings) -> dict[str, Any]:
-    # Asked of the server for the whole connection, it holds in autocommit, too. A transaction
-    # pooler does not pass it on, so there each transaction begins read-only.
+    # Each transaction begins read-only. Asked of the server for the whole connection it holds in
+    # autocommit, too; a transaction pooler does not pass that on.
+    begin: dict[str, Any] = {"execution_options": {"postgresql_readonly": True}}
     if settings.pooler is not None:
-        return {"execution_options": {"postgresql_readonly": True}}
-    return {"connect_args": {"server_settings": {"default_transaction_read_only": "on"}}}
+        return begin
+    return begin | {"connect_args": {"server_settings": {"default_transaction_read_only": "on"}}}
 
 
 def _merged(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +162,10 @@ def _merged(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
         if isinstance(chosen[name], dict) and isinstance(options[name], dict):
             merged[name] = _merged(chosen[name], options[name])
     return merged
+
+
+def _shows_no_row(record: logging.LogRecord) -> bool:
+    return not record.msg.startswith("Row ")
 
 
 def _encode(value: Any) -> str:
@@ -172,7 +184,8 @@ def _connector(address: Address) -> Callable[..., DBAPIConnection]:
             return dialect.connect(*args, **options)
         except AgentobsError:
             raise
-        except (OSError, dialect.loaded_dbapi.Error) as error:
+        # A host name that can't be encoded is a UnicodeError.
+        except (OSError, UnicodeError, dialect.loaded_dbapi.Error) as error:
             failed = connection_failed(error, address.place)
             remove_data(error)
             raise failed from without_data(driver_error(error))

@@ -2,7 +2,8 @@
 
 An error of PostgreSQL quotes data: in DETAIL ("Failing row contains …"), in CONTEXT, for some
 SQLSTATEs in the message itself; the driver quotes arguments. So only what may be told is copied,
-and a copy without the rest takes the place of the driver's error in the chain.
+and a copy without the rest takes the place of the driver's error in the chain. An exception that a
+column type of the host raises stays the host's: of it, the arguments are replaced.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncpg.exceptions import (
     ClientConfigurationError,
@@ -20,14 +21,20 @@ from asyncpg.exceptions import (
     InvalidCachedStatementError,
     PostgresError,
 )
-from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException, SQLAlchemyError, StatementError
+from sqlalchemy.exc import (
+    DBAPIError,
+    EmulatedDBAPIException,
+    IntegrityError,
+    SQLAlchemyError,
+    StatementError,
+)
 
 from agentobs import errors
 from agentobs.sessions.advice import advice, connection_advice
 from agentobs.sessions.both_errors import as_both
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy.engine import ExceptionContext
 
@@ -37,11 +44,17 @@ _TRUSTED_CLASSES = frozenset(
 )
 # A revision raises this in its own words.
 _TRUSTED_STATES = frozenset({"AO001"})
-_QUOTING = re.compile(r"[\"':`«„]")
+# Of these the names may have been values (`CAST(:name AS regclass)`): they are told where the text
+# of the statement has them, too.
+_NAMING_CLASSES = frozenset({"3F", "42"})
+_NAME = re.compile(r"\"([^\"]*)\"")
+_SYNTAX_ERROR = "42601"
 _ARGUMENT = re.compile(r"invalid input for query argument \$\d+")
 _DEPENDENT_OBJECTS = "2BP01"
 _SSL_REFUSED = "rejected SSL upgrade"
 _TOLD_FIELDS = (
+    "query",
+    "position",
     "sqlstate",
     "severity",
     "schema_name",
@@ -65,7 +78,9 @@ _KINDS_BY_CLASS = {
     "28": errors.ConnectionFailedError,
     "40": errors.ConflictError,
 }
-# COPY passes on what the encoder of a type raises.
+# What the driver raises where nothing translates it: for COPY, and for rows that are streamed.
+_DRIVER = (PostgresError, InterfaceError, InternalClientError)
+# COPY passes on what the encoder of a type raises, too.
 _ENCODING = (TypeError, ValueError, ArithmeticError)
 _KINDS_BY_TYPE: tuple[tuple[type[BaseException], type[errors.DatabaseError]], ...] = (
     (InvalidCachedStatementError, errors.SchemaMismatchError),
@@ -135,8 +150,12 @@ def driver_errors_explained() -> Iterator[None]:
         yield
     except errors.AgentobsError:
         raise
-    except (PostgresError, InterfaceError, InternalClientError, OSError, *_ENCODING) as error:
-        raise statement_failed(error) from without_data(error)
+    except (*_DRIVER, OSError, *_ENCODING) as error:
+        explained = _as_of_sqlalchemy(statement_failed(error), error)
+        copy = without_data(error)
+        # Who follows the context instead of the cause finds the original.
+        remove_data(error)
+        raise explained from copy
 
 
 def explain_error(context: ExceptionContext) -> BaseException | None:
@@ -149,6 +168,10 @@ def explain_error(context: ExceptionContext) -> BaseException | None:
     if isinstance(error, errors.AgentobsError) and not isinstance(error, errors.InvalidValueError):
         # Another connection was to be opened, and could not.
         ours: errors.AgentobsError = error
+    elif theirs is None and isinstance(error, _DRIVER):
+        explained = _as_of_sqlalchemy(statement_failed(error), error, context.statement)
+        remove_data(error)
+        return explained
     elif isinstance(theirs, DBAPIError) or isinstance(error, OSError):
         # SQLAlchemy gives up the connection of a statement that took too long, to be safe.
         lost = context.is_disconnect and not isinstance(error, TimeoutError)
@@ -171,7 +194,10 @@ def remove_data(error: Exception) -> None:
         error.__cause__ = copy
         if hasattr(error, "detail"):
             error.detail = None
-    error.args = (_reason(driver_error(error)),)
+    reason = _reason(driver_error(error))
+    if isinstance(error, _DRIVER):
+        _keep_what_is_told(error, error.__dict__)
+    error.args = (reason,)
     error.__context__ = None
 
 
@@ -181,11 +207,23 @@ def without_data(error: BaseException) -> BaseException:
         return error
     copy = type(error).__new__(type(error))
     copy.args = (_reason(error),)
-    copy.__dict__.update({"detail": None, "hint": None})
-    for name in _TOLD_FIELDS:
-        if name in error.__dict__:
-            copy.__dict__[name] = error.__dict__[name]
+    _keep_what_is_told(copy, error.__dict__)
     return copy
+
+
+def _keep_what_is_told(error: BaseException, facts: Mapping[str, Any]) -> None:
+    told = {name: facts[name] for name in _TOLD_FIELDS if name in facts}
+    error.__dict__.clear()
+    # Some of the driver's errors look for these when they are printed.
+    error.__dict__.update(told, detail=None, hint=None)
+
+
+def _as_of_sqlalchemy(
+    ours: errors.DatabaseError, error: Exception, statement: str | None = None
+) -> errors.DatabaseError:
+    """Make of an error that SQLAlchemy did not translate what it would have made of it."""
+    kind = IntegrityError if isinstance(ours, errors.ConstraintError) else DBAPIError
+    return as_both(ours, kind(statement, None, without_data(error)))
 
 
 def _make(kind: type[errors.DatabaseError], message: str, facts: Facts) -> errors.DatabaseError:
@@ -233,11 +271,22 @@ def _reason(driver: BaseException) -> str:
 
 def _server_words(driver: BaseException, sqlstate: str) -> str:
     text = _first_line(driver)
+    if sqlstate == _SYNTAX_ERROR:
+        position = getattr(driver, "position", None)
+        return f"syntax error at character {position}" if position else "syntax error"
     if sqlstate == _DEPENDENT_OBJECTS and (detail := getattr(driver, "detail", None)):
         # This detail holds names of objects, never of rows.
         return f"{text} ({' '.join(str(detail).split())})"
     trusted = sqlstate[:2] in _TRUSTED_CLASSES or sqlstate in _TRUSTED_STATES
-    return text if trusted or not _QUOTING.search(text) else _condition(driver)
+    return text if trusted and _names_are_told(driver, sqlstate, text) else _condition(driver)
+
+
+def _names_are_told(driver: BaseException, sqlstate: str, text: str) -> bool:
+    # The driver keeps the statement, in which arguments are only numbered.
+    statement = getattr(driver, "query", None)
+    if sqlstate[:2] not in _NAMING_CLASSES or statement is None:
+        return True
+    return all(part in statement for name in _NAME.findall(text) for part in str(name).split("."))
 
 
 def _first_line(driver: BaseException) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import Column, MetaData, String, Table, select
 from sqlalchemy.util import greenlet_spawn
 
 from agentobs.errors import AgentobsError, SchemaMismatchError
+from agentobs.sessions.pool import WatchedPool
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -50,7 +51,7 @@ async def check_health(engine: AsyncEngine, timeout_seconds: float) -> Health:
     except SchemaMismatchError:
         reason = _NOT_MIGRATED
     except Exception as error:  # noqa: BLE001 (the answer of a health check is no exception)
-        reason = _reason(error, timeout_seconds)
+        reason = _reason(error, timeout_seconds, engine)
     return Health(
         ok=reason is None,
         latency_ms=1000 * (time.perf_counter() - began),
@@ -81,9 +82,12 @@ def _ask(engine: Engine) -> tuple[str, str | None]:
         return str(driver.get_settings().server_version), connection.scalar(_REVISION)
 
 
-def _reason(error: Exception, timeout_seconds: float) -> str:
+def _reason(error: Exception, timeout_seconds: float, engine: AsyncEngine) -> str:
     if isinstance(error, AgentobsError):
         return str(error)
+    pool = engine.pool
+    if isinstance(error, TimeoutError) and isinstance(pool, WatchedPool) and pool.is_exhausted:
+        return f"every connection was in use for {timeout_seconds:g} s ({pool.size()} in all)"
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_seconds:g} s"
     return type(error).__name__

@@ -42,6 +42,7 @@ class OpenPools:
         self._engines = [self.engine]
         # From here on they belong to this event loop, opened or not.
         self.require_usable()
+        self._warmed_up = asyncio.Event()
         self._caretaker = asyncio.create_task(self._close_idle_for_ever())
 
     @cached_property
@@ -66,6 +67,16 @@ class OpenPools:
 
     async def warm_up(self) -> None:
         """Open the smallest number of connections, all at once; raise the first failure."""
+        try:
+            await self._open_smallest_number()
+        finally:
+            self._warmed_up.set()
+
+    async def until_warm(self) -> None:
+        """Wait for the end of the warm-up that another task has begun."""
+        await self._warmed_up.wait()
+
+    async def _open_smallest_number(self) -> None:
         if (count := min(self._settings.pool_min_size, self._size)) == 0:
             return
         all_open = asyncio.Barrier(count)
@@ -94,24 +105,30 @@ class OpenPools:
         """Raise EventLoopError where this is another event loop or process."""
         _watch(self.engine).require_usable()
 
-    async def close(self, timeout_seconds: float) -> None:
-        """Give nothing out any more, wait for what is in use, then close all connections."""
+    def give_nothing_out(self) -> None:
+        """Refuse every check-out from here on."""
         self._caretaker.cancel()
+        for engine in self._engines:
+            _watch(engine).is_closed = True
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Wait for what is in use, then close all connections."""
         watches = [_watch(engine) for engine in self._engines]
-        for watch in watches:
-            watch.is_closed = True
         try:
             async with asyncio.timeout(timeout_seconds):
                 for watch in watches:
                     await watch.wait_until_returned()
         except TimeoutError:
-            left = sum(len(watch.in_use()) for watch in watches)
             logger.warning(
-                "%d connections were still in use %.1f s after the stop, and are ended now",
-                left,
+                "%d connections were still in use %.1f s after the stop, and are ended now; "
+                "%d tasks that wait for one get none",
+                sum(len(watch.in_use()) for watch in watches),
                 timeout_seconds,
+                sum(watch.waiting for watch in watches),
             )
         finally:
+            for engine in self._engines:
+                cast("WatchedPool", engine.pool).end()
             await asyncio.gather(*(watch.end() for watch in watches))
             for engine in self._engines:
                 await engine.dispose()

@@ -44,6 +44,7 @@ _IGNORED = (
     "tcp_user_timeout",
 )
 _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+_NAME = re.compile(r"[a-z_]+")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}")
 _CHOICES = {
     "sslmode": get_args(SslMode),
@@ -81,9 +82,11 @@ def _require_known(options: Mapping[str, str], setting: str) -> None:
         elif name in _NEEDLESS:
             _require_one_of(name, value, _NEEDLESS[name], setting)
         elif name not in known:
+            # Any other text may be the rest of a password that was not encoded.
+            shown = f"the option {name}" if _NAME.fullmatch(name) else "an option"
             raise ConfigurationError(
-                f"{setting} has the option {name}, which the driver does not have: the options "
-                f"are {', '.join(sorted(known))}",
+                f"{setting} has {shown}, which the driver does not have: the options are "
+                f"{', '.join(sorted(known))}",
                 setting=setting,
             )
     for name in _CHOICES.keys() & options.keys():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from asyncpg.exceptions import InterfaceError, PostgresError
 from sqlalchemy import AsyncAdaptedQueuePool
 from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeoutError
 from sqlalchemy.pool.base import _ConnectionRecord
 
 from agentobs.errors import PoolTimeoutError
 from agentobs.sessions.both_errors import as_both
+from agentobs.sessions.failures import connection_failed, without_data
+from agentobs.sessions.pool_watch import stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +45,9 @@ class WatchedPool(AsyncAdaptedQueuePool):
             connection = super().connect()
         except SQLAlchemyTimeoutError as error:
             raise as_both(self._timed_out(), error) from None
+        except (PostgresError, InterfaceError) as error:
+            # It broke while SQLAlchemy was setting it up.
+            raise connection_failed(error, watch.place) from without_data(error)
         finally:
             watch.waiting -= 1
             watch.tell_if_returned()
@@ -51,9 +57,25 @@ class WatchedPool(AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         self._queued += 1
         try:
-            return super()._do_get()
+            record = super()._do_get()
         finally:
             self._queued -= 1
+        if self.watch.has_ended:
+            # The next one in the queue learns of it by the same record.
+            super()._do_return_conn(record)
+            raise stopped()
+        return record
+
+    def end(self) -> None:
+        """Give no connection to anyone any more, also not to those who wait for one."""
+        self.watch.has_ended = True
+        if self._queued:
+            super()._do_return_conn(_ConnectionRecord(self, connect=False))
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Tell whether somebody waits for a connection because all of them are in use."""
+        return self._queued > 0
 
     def _create_connection(self) -> ConnectionPoolEntry:
         # Not connected yet: SQLAlchemy does that next, and a record that fails to connect is given

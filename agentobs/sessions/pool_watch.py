@@ -9,12 +9,14 @@ import statistics
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from asyncpg.exceptions import InterfaceError, PostgresError
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.util import await_only
 
 from agentobs.errors import DatabaseNotRunningError, EventLoopError
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Engine
-    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from agentobs.settings import DatabaseSettings
@@ -33,6 +35,8 @@ logger = logging.getLogger("agentobs.sessions")
 _REMEMBERED_ACQUISITIONS = 1000
 _FEWEST_FOR_QUANTILES = 2
 _CLOSE_SECONDS = 1.0
+# A dead peer behind a firewall answers never: the whole time limit of statements would be lost.
+_PING_SECONDS = 2.0
 _USE = "agentobs"
 
 
@@ -89,7 +93,7 @@ class PoolWatch:
     """Keeps the limits of one pool and counts what it does; SQLAlchemy's events call it."""
 
     limits: PoolLimits
-    dialect: Dialect | None = None
+    place: str = "the database"
     records: WeakSet[ConnectionPoolEntry] = field(default_factory=WeakSet)
     acquisitions: deque[float] = field(
         default_factory=lambda: deque(maxlen=_REMEMBERED_ACQUISITIONS)
@@ -101,9 +105,9 @@ class PoolWatch:
     has_ended: bool = False
     all_returned: asyncio.Event | None = None
 
-    def listen_to(self, engine: Engine) -> None:
-        """Follow the pool of an engine, and those that take its place after a dispose."""
-        self.dialect = engine.dialect
+    def listen_to(self, engine: Engine, place: str) -> None:
+        """Follow the pool of an engine to `place`, and those in its stead after a dispose."""
+        self.place = place
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "checkout", self._checked_out)
         event.listen(engine, "checkin", self._checked_in)
@@ -133,7 +137,7 @@ class PoolWatch:
     def require_usable(self) -> None:
         """Raise where a check-out would hang or break: after the stop, elsewhere, in a fork."""
         if self.is_closed:
-            raise _stopped()
+            raise stopped()
         here = os.getpid(), asyncio.get_running_loop()
         if self.owner is None:
             self.owner = here
@@ -152,8 +156,7 @@ class PoolWatch:
             self.all_returned.set()
 
     async def end(self) -> None:
-        """Close every connection, in use or not, within seconds; who waits for one gets none."""
-        self.has_ended = True
+        """Close every connection, in use or not, within seconds."""
         left = [*self.in_use(), *self.idle()]
         await asyncio.gather(*(_close(record) for record in left))
 
@@ -179,33 +182,24 @@ class PoolWatch:
         record: ConnectionPoolEntry,
         proxy: PoolProxiedConnection,
     ) -> None:
-        del proxy
+        del connection, proxy
         if self.has_ended:
-            raise _stopped()
+            raise stopped()
         use = _use_of(record)
         if use.idle_since is None:
             return
-        if self._is_worn(connection, record):
+        if self._is_worn(record):
             # SQLAlchemy closes this connection and opens another one in its place.
             raise DisconnectionError("idle for too long, or closed by the server")
         use.idle_since = None
 
-    def _is_worn(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> bool:
+    def _is_worn(self, record: ConnectionPoolEntry) -> bool:
         if not _is_open(record):
             return True
         idle = _seconds_idle(record)
         if idle >= self.limits.idle_lifetime:
             return True
-        return idle >= self.limits.ping_after and not self._answers(connection)
-
-    def _answers(self, connection: DBAPIConnection) -> bool:
-        dialect = self.dialect
-        if dialect is None:
-            return True
-        try:
-            return dialect.do_ping(connection)
-        except (OSError, dialect.loaded_dbapi.Error):
-            return False
+        return idle >= self.limits.ping_after and not await_only(_answers(record))
 
     def _checked_in(self, connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
         if connection is not None and (use := record.info.get(_USE)) is not None:
@@ -241,6 +235,18 @@ def _is_open(record: ConnectionPoolEntry) -> bool:
     return driver is not None and not driver.is_closed()
 
 
+async def _answers(record: ConnectionPoolEntry) -> bool:
+    """Ping by a simple query: one round trip, and none that a pooler could tear apart."""
+    driver: Any = record.driver_connection
+    try:
+        await driver.execute("SELECT 1", timeout=_PING_SECONDS)
+    except (OSError, PostgresError, InterfaceError):
+        # Where the network is silent, an orderly end would wait as long again.
+        driver.terminate()
+        return False
+    return True
+
+
 async def _close(record: ConnectionPoolEntry) -> None:
     driver = record.driver_connection
     if driver is None:
@@ -264,7 +270,8 @@ def _p95_ms(seconds: Sequence[float]) -> float | None:
     return 1000 * statistics.quantiles(seconds, n=20, method="inclusive")[-1]
 
 
-def _stopped() -> DatabaseNotRunningError:
+def stopped() -> DatabaseNotRunningError:
+    """Make the error for a check-out after the stop."""
     return DatabaseNotRunningError("the Database was stopped: start it again, or make another one")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agentobs.errors import ConfigurationError
+from agentobs.errors import AgentobsError, ConfigurationError
 from agentobs.sessions.database import Database
 from agentobs.settings import read_settings
 
@@ -27,7 +28,7 @@ async def get_database(settings: DatabaseSettings | None = None) -> Database:
     """
     key = _key()
     task = _DATABASES.get(key)
-    if task is None:
+    if task is None or _is_over(task):
         _forget_closed_loops()
         task = _DATABASES[key] = asyncio.create_task(_started(settings or read_settings()))
         task.add_done_callback(partial(_forget_failure, key))
@@ -43,9 +44,17 @@ async def get_database(settings: DatabaseSettings | None = None) -> Database:
 
 async def close_database() -> None:
     """Stop the Database of this event loop, where there is one."""
-    task = _DATABASES.pop(_key(), None)
-    if task is not None:
-        await (await task).stop()
+    key = _key()
+    if (task := _DATABASES.get(key)) is None:
+        return
+    try:
+        database = await asyncio.shield(task)
+    except AgentobsError:
+        # It did not start, which its callers were told.
+        return
+    await database.stop()
+    if _DATABASES.get(key) is task:
+        del _DATABASES[key]
 
 
 async def _started(settings: DatabaseSettings) -> Database:
@@ -66,6 +75,21 @@ def _forget_failure(
         del _DATABASES[key]
 
 
+def _is_over(task: asyncio.Task[Database]) -> bool:
+    """Tell whether somebody has stopped the Database by its own method."""
+    return (
+        task.done()
+        and not task.cancelled()
+        and not task.exception()
+        and (not task.result().is_running)
+    )
+
+
 def _forget_closed_loops() -> None:
-    for key in [key for key in _DATABASES if key[0] == os.getpid() and key[1].is_closed()]:
+    closed = [key for key in _DATABASES if key[0] == os.getpid() and key[1].is_closed()]
+    for key in closed:
         del _DATABASES[key]
+    if closed:
+        # In a loop that is closed nothing can be closed any more; the sockets end with their
+        # objects, of which some are in cycles.
+        gc.collect()

@@ -28,7 +28,8 @@ def _execute(
 ) -> bool:
     proxy = context.root_connection.connection
     count_query(proxy)
-    is_first = not cast("Any", proxy.driver_connection).is_in_transaction()
+    driver = cast("Any", proxy.driver_connection)
+    is_first = not (driver.is_closed() or driver.is_in_transaction())
     try:
         cursor.execute(statement, parameters)
     except context.dialect.loaded_dbapi.InvalidCachedStatementError as error:

@@ -102,10 +102,12 @@ def _ports(texts: list[str], count: int, setting: str) -> tuple[int, ...]:
 
 def _split_url(text: str, setting: str) -> tuple[str, str, str, str]:
     scheme, separator, rest = text.partition("://")
-    login, _, place = rest.rpartition("@")
+    before, _, query = rest.partition("?")
+    login, _, place = before.rpartition("@")
     # What stands before the last @ is the login. Another mark in it belongs to a password that is
     # not encoded, and the parts would be cut wrongly: what came to stand elsewhere would be shown.
-    is_cut_wrongly = any(mark in login for mark in "/?@") or "#" in rest
+    is_cut_wrongly = any(mark in login for mark in "/@") or "#" in before
+    is_cut_wrongly |= "@" in query and "@" not in before
     # PostgreSQL ends a text at a NUL, so what follows would be read as something else.
     has_nul = "\x00" in rest or "%00" in rest
     if not separator or not _SCHEME.fullmatch(scheme) or is_cut_wrongly or has_nul:
@@ -116,8 +118,7 @@ def _split_url(text: str, setting: str) -> tuple[str, str, str, str]:
             "(the driver is asyncpg)",
             setting=setting,
         )
-    before, _, query = place.partition("?")
-    netloc, _, database = before.partition("/")
+    netloc, _, database = place.partition("/")
     return login, netloc, database, query
 
 
@@ -138,7 +139,8 @@ def _split_query(query: str, setting: str) -> dict[str, str]:
                 f"{setting} gives more than one {name}: keep one", setting=setting
             )
         options[name] = value
-    return options
+    # As for libpq, an empty value is none.
+    return {name: value for name, value in options.items() if value}
 
 
 def _split_hosts(hosts: str, setting: str) -> list[tuple[str, str]]:

@@ -54,6 +54,15 @@ async def test_a_bad_value_is_the_clients_fault_and_stores_nothing(client: Async
     assert (await client.get(f"/workflows/{event['correlation_id']}")).status_code == 404
 
 
+async def test_a_text_that_no_column_holds_is_the_clients_fault(client: AsyncClient) -> None:
+    event = {"correlation_id": str(uuid4()), "target_agent": "a\x00b", "success": True}
+
+    answer = await client.post("/events", json=event)
+
+    assert answer.status_code == 422
+    assert "U+0000" in answer.text
+
+
 async def test_the_health_route_tells_the_revision(client: AsyncClient) -> None:
     answer = await client.get("/health")
 
@@ -73,7 +82,10 @@ async def test_requests_share_the_connections_of_one_pool(client: AsyncClient) -
 async def test_a_database_that_is_away_is_told_by_503(client: AsyncClient) -> None:
     await database_of(app).stop()
 
-    assert (await client.get("/health")).status_code == 503
+    answer = await client.get("/health")
+
+    assert answer.status_code == 503
+    assert "reason" not in answer.json()
 
 
 def database_of(service: FastAPI) -> Database:

@@ -4,13 +4,16 @@ import asyncio
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
+import pytest
 import pytest_asyncio
 from sqlalchemy import func, select, text
 from support.shell import REPOSITORY, environment
 
 from agentobs import AgentTransformationEvent, Database
-from examples.worker import AGENTS, TASKS, run
+from agentobs.errors import InvalidValueError
+from examples.worker import AGENTS, TASKS, Job, run, run_job, run_until_done
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -65,8 +68,27 @@ async def test_a_stop_ends_the_jobs_in_hand_and_takes_no_more(database: Database
 
     workflow = await run(database, agents(), stop)
 
-    # The last one taken was told of the stop before it became a job.
-    assert await stored(database, workflow) == taken - 1 == 2 * TASKS - 1
+    assert await stored(database, workflow) == taken == 2 * TASKS
+
+
+async def test_a_job_that_fails_for_good_ends_the_worker_with_its_error(
+    database: Database,
+) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await run(database, ["x" * 300, *AGENTS], asyncio.Event())
+
+    assert isinstance(caught.value.exceptions[0], InvalidValueError)
+
+
+async def test_a_job_that_was_stored_though_its_connection_was_lost_is_stored_once(
+    database: Database,
+) -> None:
+    job = Job(uuid4(), "agent-router")
+    await run_job(database, job)
+
+    await run_until_done(database, job)
+
+    assert await stored(database, job.workflow) == 1
 
 
 async def test_a_job_whose_connection_is_lost_is_run_again(database: Database) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -210,6 +211,26 @@ async def test_a_stop_ends_in_time_where_the_network_has_fallen_silent(
         wire.go_on()
 
         assert took < AT_ONCE_SECONDS
+
+
+async def test_a_task_whose_connection_a_stop_has_cut_off_is_told_so(
+    module_database: DatabaseSettings,
+) -> None:
+    async with relay(module_database) as wire:
+        db = Database(changed(wire.settings, pool_min_size=0))
+        await db.start()
+        connection = await db.connection().start()
+        await pid_of(connection)
+        wire.hold_up()
+        await db.stop(timeout=0)
+        wire.go_on()
+
+        try:
+            with pytest.raises(ConnectionFailedError):
+                await connection.execute(text("SELECT 1"))
+        finally:
+            with suppress(ConnectionFailedError):
+                await connection.close()
 
 
 async def _run(db: Database, statement: str) -> str:

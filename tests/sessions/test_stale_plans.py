@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from agentobs import DatabaseSettings
 
+pytest_plugins = ["support.pool_fixtures"]
+
 READ = text("SELECT * FROM things ORDER BY number")
 WRITE = text("INSERT INTO things (number, name) VALUES (2, 'b') RETURNING *")
 CHANGES = {
@@ -34,17 +36,18 @@ each_change = pytest.mark.parametrize("change", CHANGES)
 
 
 @pytest_asyncio.fixture
-async def eye(agentobs_empty_database: DatabaseSettings) -> AsyncIterator[Onlooker]:
-    async with onlooker(agentobs_empty_database) as found:
+async def eye(module_database: DatabaseSettings) -> AsyncIterator[Onlooker]:
+    async with onlooker(module_database) as found:
+        await found.execute("DROP TABLE IF EXISTS things")
         await found.execute("CREATE TABLE things (number integer, name text, size integer)")
         await found.execute("INSERT INTO things VALUES (1, 'a', 5)")
         yield found
 
 
 @pytest_asyncio.fixture
-async def db(agentobs_empty_database: DatabaseSettings) -> AsyncIterator[Database]:
+async def db(module_database: DatabaseSettings) -> AsyncIterator[Database]:
     """Run a Database whose only connections are three, so that a test meets them again."""
-    settings = changed(agentobs_empty_database, pool_size=3, pool_min_size=3)
+    settings = changed(module_database, pool_size=3, pool_min_size=3)
     async with Database(settings) as running:
         yield running
         assert running.pool_stats().opened == 3, "no connection was given up for its plans"
@@ -143,9 +146,9 @@ async def test_what_the_transaction_did_before_is_not_lost_silently(
 
 
 async def test_one_failure_renews_the_plans_of_all_connections(
-    agentobs_empty_database: DatabaseSettings, eye: Onlooker
+    module_database: DatabaseSettings, eye: Onlooker
 ) -> None:
-    async with relay(agentobs_empty_database) as wire:
+    async with relay(module_database) as wire:
         settings = changed(wire.settings, pool_size=3, pool_min_size=3)
         async with Database(settings) as db:
             await _read_on_all(db)

@@ -1,4 +1,4 @@
-"""A database for the tests of a module that write nothing: a pytest plugin, named by each."""
+"""A database for the tests of a module that leave nothing in it: a plugin, named by each."""
 
 from __future__ import annotations
 
