@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from agentobs.errors import ConfigurationError
 
@@ -36,6 +42,9 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # asyncpg's own word for "no limit" is None, which an environment can't say: it is 0 here.
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+# What names the place where it is no URL.
+PLACE_PARTS = ("host", "port", "user", "database")
+
 
 class DatabaseSettings(BaseSettings):
     """Where the database is and how services use it; an unset field is never passed on.
@@ -47,7 +56,8 @@ class DatabaseSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="AGENTOBS_",
         env_ignore_empty=True,
-        extra="ignore",
+        # A misspelled argument would be replaced by what the environment says.
+        extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
         populate_by_name=True,
@@ -128,6 +138,24 @@ class DatabaseSettings(BaseSettings):
         default=None,
         description="Where the embedded server keeps its data; unset: the user's data folder",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let an address that the caller gives stand alone, whatever the environment names."""
+        del dotenv_settings, file_secret_settings
+        given, other = init_settings(), dict[str, None]()
+        if given.get("host") is not None:
+            other = {"database_url": None}
+        elif given.get("database_url") is not None:
+            other = dict.fromkeys(PLACE_PARTS)
+        return init_settings, InitSettingsSource(settings_cls, other), env_settings
 
     @property
     def names_database(self) -> bool:

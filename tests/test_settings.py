@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from agentobs import DatabaseSettings
-from agentobs.sessions.address import migration_address
+from agentobs.sessions.address import database_address, migration_address
 
 URL = "postgresql://agent:swordfish@db.example:5432/agents"
 
@@ -137,3 +138,24 @@ def test_a_wait_that_is_no_duration_is_refused_without_quoting_it(
 def test_a_schema_that_cannot_be_the_hosts_is_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         DatabaseSettings(schema_name=name)
+
+
+@pytest.mark.parametrize(
+    ("variable", "given"),
+    [("DATABASE_URL", {"host": "db.example"}), ("HOST", {"database_url": SecretStr(URL)})],
+)
+def test_an_address_that_the_caller_gives_stands_alone(
+    monkeypatch: pytest.MonkeyPatch, variable: str, given: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(f"AGENTOBS_{variable}", URL)
+    monkeypatch.setenv("AGENTOBS_SCHEMA", "obs")
+
+    settings = DatabaseSettings(**given)
+
+    assert "db.example" in database_address(settings).place
+    assert settings.schema_name == "obs"
+
+
+def test_a_misspelled_argument_is_refused() -> None:
+    with pytest.raises(ValidationError, match="pol_size"):
+        DatabaseSettings(pol_size=3)  # type: ignore[call-arg]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import URL
 from agentobs.errors import ConfigurationError, ConnectionFailedError
 from agentobs.sessions.options import FALLBACK_NAME, SERVER_SETTINGS, driver_arguments
 from agentobs.sessions.urls import Place, parse_hosts, parse_url
+from agentobs.settings import PLACE_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from agentobs.settings import DatabaseSettings, PasswordSource
 
 _DRIVER = "postgresql+asyncpg"
-_PLACE_PARTS = ("host", "port", "user", "database")
 _OPTION_PARTS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "target_session_attrs")
 # A transaction pooler refuses a connection that asks for a setting which it does not track.
 _REFUSED_BY_POOLERS = "options"
@@ -46,7 +46,7 @@ def database_address(settings: DatabaseSettings) -> Address:
     setting = "AGENTOBS_DATABASE_URL"
     if settings.database_url is None:
         return _address(_place_of_parts(settings), settings, "AGENTOBS_HOST")
-    for part in _PLACE_PARTS:
+    for part in PLACE_PARTS:
         if getattr(settings, part) is not None:
             raise ConfigurationError(
                 f"{setting} and AGENTOBS_{part.upper()} both say where the database is: keep one",
@@ -66,8 +66,13 @@ def migration_address(settings: DatabaseSettings) -> Address:
 def reading_address(settings: DatabaseSettings) -> Address:
     """Return the address of read sessions: the replica's, where there is one."""
     if settings.read_url is None:
-        return database_address(settings)
-    return _other_address(settings.read_url, settings, "AGENTOBS_READ_URL")
+        found = database_address(settings)
+    else:
+        found = _other_address(settings.read_url, settings, "AGENTOBS_READ_URL")
+    if found.arguments.get("target_session_attrs") != "read-write":
+        return found
+    # The driver takes a session that was told to be read-only for a server that is.
+    return replace(found, arguments={**found.arguments, "target_session_attrs": "primary"})
 
 
 def _other_address(url: SecretStr, settings: DatabaseSettings, setting: str) -> Address:
@@ -104,7 +109,7 @@ def _address(place: Place, settings: DatabaseSettings, setting: str) -> Address:
     timeout = settings.connect_timeout or None
     return Address(
         setting=setting,
-        place=place.describe(),
+        place=_describe(place, setting),
         url=_engine_url(place),
         arguments={
             "timeout": timeout,
@@ -114,6 +119,12 @@ def _address(place: Place, settings: DatabaseSettings, setting: str) -> Address:
         },
         server_settings=_server_settings(options),
     )
+
+
+def _describe(place: Place, setting: str) -> str:
+    # Which of several addresses is meant, where it is not the usual one.
+    usual = setting in {"AGENTOBS_DATABASE_URL", "AGENTOBS_HOST"}
+    return place.describe() if usual else f"{place.describe()} ({setting})"
 
 
 def _all_options(place: Place, settings: DatabaseSettings) -> dict[str, str]:

@@ -20,8 +20,9 @@ _BY_CONSTRAINT = {
         "write the parent event first, and delete it after its children"
     ),
 }
-_POOLER = "a transaction pooler is in between: set AGENTOBS_POOLER=transaction"
+_POOLER = "is a transaction pooler in between? Then set AGENTOBS_POOLER=transaction"
 _BY_STATE = {
+    "08P01": _POOLER,
     "22P05": "remove U+0000, which PostgreSQL does not store",
     "23502": "give the column a value",
     "23503": "write the row that it names first, and delete that one last",
@@ -39,10 +40,10 @@ _BY_STATE = {
 _BY_KIND: dict[type[errors.DatabaseError], str] = {
     errors.ConflictError: "another transaction was in the way: run this one again",
     errors.ConnectionFailedError: (
-        "the connection is lost, and what the transaction did with it unless it was committing: "
-        "the pool opens another one, so run it again"
+        "what the transaction did is lost with the connection, unless it was committing: the pool "
+        "opens another one, so run it again"
     ),
-    errors.InvalidDataError: "a value does not fit the type that the statement wants",
+    errors.InvalidDataError: "look at the values of the statement, and at the types that it wants",
     errors.ReadOnlyError: (
         "a read session and a replica take no writes: use db.session() on the primary"
     ),
@@ -59,7 +60,7 @@ _STALE_PLAN = "the schema changed within the transaction: run it again from its 
 _OTHERWISE = "look at the statement; nothing of its transaction is kept"
 
 _CONNECTION = {
-    "08P01": "the server or a pooler in front of it does not take an option of the connection",
+    "08P01": f"it does not take an option of the connection; or {_POOLER}",
     "28000": "is this user allowed to connect from here (pg_hba.conf)?",
     "28P01": "are user and password right?",
     "3D000": "make the database (CREATE DATABASE), or name another one",

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, Self
 from agentobs.errors import ConfigurationError, DatabaseNotRunningError
 from agentobs.sessions.health import Health, check_health
 from agentobs.sessions.open_pools import OpenPools
-from agentobs.settings import read_settings
+from agentobs.settings import DatabaseSettings, read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
     from agentobs.sessions.pool_watch import PoolStats
-    from agentobs.settings import DatabaseSettings
 
+# Names that SQLAlchemy's create_engine() has, too.
+_ENGINE_OPTIONS = frozenset({"pool_size", "pool_timeout"})
 # For connections that are just being opened when the start fails.
 _SECONDS_TO_GIVE_UP = 1.0
 
@@ -39,6 +41,7 @@ class Database:
 
     def __init__(self, settings: DatabaseSettings | None = None, **options: Any) -> None:
         self._settings = read_settings() if settings is None else settings
+        _require_settings(self._settings, options)
         if "poolclass" in options or "pool" in options:
             raise ConfigurationError(
                 "a Database has a pool of its own: give pool_size and its like, or use "
@@ -133,13 +136,26 @@ class Database:
         return await check_health(self._running.autocommit, timeout)
 
     def pool_stats(self) -> PoolStats:
-        """Return what the pool is doing."""
+        """Return what the pool is doing; that of read sessions is not in it."""
         return self._require_running().stats()
+
+    def read_pool_stats(self) -> PoolStats:
+        """Return what the pool of the read sessions is doing."""
+        return self._require_running().read_stats()
 
     def _require_running(self) -> OpenPools:
         if self._running is None:
             raise _not_running()
         return self._running
+
+
+def _require_settings(settings: object, options: Mapping[str, Any]) -> None:
+    misplaced = sorted(options.keys() & DatabaseSettings.model_fields.keys() - _ENGINE_OPTIONS)
+    if misplaced or not isinstance(settings, DatabaseSettings):
+        name = misplaced[0] if misplaced else "database_url"
+        raise ConfigurationError(
+            f"a Database takes its settings as an object: Database(DatabaseSettings({name}=…))"
+        )
 
 
 def _not_running() -> DatabaseNotRunningError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import ssl
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from asyncpg.exceptions import (
@@ -64,6 +64,7 @@ _TOLD_FIELDS = (
     "constraint_name",
 )
 _KINDS_BY_STATE = {
+    "08P01": errors.DatabaseError,
     "25006": errors.ReadOnlyError,
     "3F000": errors.SchemaMismatchError,
     "42703": errors.SchemaMismatchError,
@@ -132,6 +133,9 @@ def driver_error(error: BaseException) -> BaseException:
 def statement_failed(error: Exception, *, lost: bool = False) -> errors.DatabaseError:
     """Make the error of ours for one of a statement, whose connection is `lost` or goes on."""
     facts = facts_of(error)
+    if lost and facts.sqlstate is None:
+        # The driver tells in which state of its own it met the end.
+        facts = replace(facts, reason="the connection ended")
     kind = errors.ConnectionFailedError if lost else _kind_of(driver_error(error), facts.sqlstate)
     return _make(kind, f"{facts.reason}: {advice(kind, facts)}", facts)
 
@@ -271,6 +275,9 @@ def _reason(driver: BaseException) -> str:
 
 def _server_words(driver: BaseException, sqlstate: str) -> str:
     text = _first_line(driver)
+    if found := _ARGUMENT.match(text):
+        # Of some types the driver refuses arguments by the server's class of errors.
+        return found[0]
     if sqlstate == _SYNTAX_ERROR:
         position = getattr(driver, "position", None)
         return f"syntax error at character {position}" if position else "syntax error"

@@ -77,7 +77,7 @@ class OpenPools:
         await self._warmed_up.wait()
 
     async def _open_smallest_number(self) -> None:
-        if (count := min(self._settings.pool_min_size, self._size)) == 0:
+        if (count := min(self._settings.pool_min_size, _size(self.engine))) == 0:
             return
         all_open = asyncio.Barrier(count)
 
@@ -93,13 +93,13 @@ class OpenPools:
         except ExceptionGroup as failures:
             raise failures.exceptions[0]  # noqa: B904 (it has its cause)
 
-    @property
-    def _size(self) -> int:
-        return cast("WatchedPool", self.engine.pool).size()
-
     def stats(self) -> PoolStats:
         """Return the statistics of the service's pool."""
-        return _watch(self.engine).stats(self._size)
+        return _watch(self.engine).stats(_size(self.engine))
+
+    def read_stats(self) -> PoolStats:
+        """Return the statistics of the read sessions' pool."""
+        return _watch(self._read_engine).stats(_size(self._read_engine))
 
     def require_usable(self) -> None:
         """Raise EventLoopError where this is another event loop or process."""
@@ -142,6 +142,10 @@ class OpenPools:
                     await _watch(engine).close_idle()
                 except Exception as error:  # noqa: BLE001 (the next round tries again)
                     logger.warning("an idle connection did not close: %s", type(error).__name__)
+
+
+def _size(engine: AsyncEngine) -> int:
+    return cast("WatchedPool", engine.pool).size()
 
 
 def _watch(engine: AsyncEngine) -> PoolWatch:

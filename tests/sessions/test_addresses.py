@@ -247,7 +247,7 @@ def test_a_url_for_one_purpose_wins_over_that_of_the_services(
     address = ADDRESSES[setting](settings)
 
     assert address.setting == setting
-    assert address.place == "postgresql://other@replica.example/agents"
+    assert address.place == f"postgresql://other@replica.example/agents ({setting})"
     assert database_address(settings).place == URL
 
 

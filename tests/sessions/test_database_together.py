@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 from sqlalchemy import text
 from support.pools import (
     AT_ONCE_SECONDS,
@@ -19,6 +20,7 @@ from support.relay import relay
 
 from agentobs import Database, close_database, get_database
 from agentobs.errors import (
+    ConfigurationError,
     ConnectionFailedError,
     DatabaseNotRunningError,
     ReadOnlyError,
@@ -193,3 +195,48 @@ async def test_a_read_session_begins_read_only_whatever_the_connection_was_told(
         async with db.read_session() as session:
             with pytest.raises(ReadOnlyError):
                 await session.execute(text("CREATE TABLE notes (note text)"))
+
+
+@pytest.mark.parametrize("target", ["read-write", "primary", "any"])
+async def test_read_sessions_go_where_writing_sessions_go(
+    module_database: DatabaseSettings, target: str
+) -> None:
+    settings = changed(module_database, target_session_attrs=target)
+    async with Database(settings) as db, db.read_session() as session:
+        assert await session.scalar(text("SELECT 1")) == 1
+
+
+async def test_the_pools_tell_of_themselves_apart(module_database: DatabaseSettings) -> None:
+    async with Database(module_database) as db, db.read_session() as session:
+        await session.scalar(text("SELECT 1"))
+
+        assert (db.pool_stats().in_use, db.pool_stats().size) == (0, 20)
+        assert (db.read_pool_stats().in_use, db.read_pool_stats().size) == (1, 5)
+
+
+async def test_a_replica_that_is_away_is_named_by_its_variable(
+    module_database: DatabaseSettings,
+) -> None:
+    nowhere = SecretStr("postgresql://reader@127.0.0.1:1/agents")
+    async with Database(changed(module_database, read_url=nowhere)) as db:
+        session = db.read_session()
+        with pytest.raises(ConnectionFailedError, match="AGENTOBS_READ_URL"):
+            await session.connection()
+        await session.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["postgresql://agent@db.example/agents"], {}),
+        ([], {"database_url": "postgresql://agent@db.example/agents"}),
+        ([], {"pool_min_size": 3}),
+    ],
+)
+def test_settings_in_another_form_are_refused_with_the_right_one(
+    arguments: list[Any], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOBS_DATABASE_URL", "postgresql://agent@db.example/agents")
+
+    with pytest.raises(ConfigurationError, match=r"Database\(DatabaseSettings\("):
+        Database(*arguments, **options)

@@ -186,3 +186,18 @@ async def test_a_host_name_that_is_none_is_told_like_a_server_that_is_away() -> 
         with pytest.raises(AgentobsError, match="can't connect to postgresql://u@"):
             await engine.connect()
         await engine.dispose()
+
+
+async def test_an_argument_that_is_none_of_its_type_is_told_by_its_number(
+    session: AsyncSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    statement = (
+        "INSERT INTO agent_definitions (agent_name, agent_type, yaml_config) "
+        "VALUES (:name, 't', :config)"
+    )
+
+    with nothing_leaks(caplog) as caught:
+        await session.execute(text(statement), {"name": CANARY, "config": {"name": CANARY}})
+
+    assert isinstance(caught.error, InvalidDataError)
+    assert "argument $2" in str(caught.error)
