@@ -43,7 +43,11 @@ _TRUSTED_CLASSES = frozenset(
     {"08", "0A", "23", "25", "26", "28", "2B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
 )
 # A revision raises this in its own words.
-_TRUSTED_STATES = frozenset({"AO001"})
+_OUR_STATE = "AO001"
+# Of an untrusted class, but never with a value: too long a text, a division by zero.
+_TRUSTED_STATES = frozenset({_OUR_STATE, "22001", "22012"})
+# Where PL/pgSQL's RAISE is at home: it takes any SQLSTATE, and any words.
+_RAISE = "exec_stmt_raise"
 # Of these the names may have been values (`CAST(:name AS regclass)`): they are told where the text
 # of the statement has them, too.
 _NAMING_CLASSES = frozenset({"3F", "42"})
@@ -284,8 +288,14 @@ def _server_words(driver: BaseException, sqlstate: str) -> str:
     if sqlstate == _DEPENDENT_OBJECTS and (detail := getattr(driver, "detail", None)):
         # This detail holds names of objects, never of rows.
         return f"{text} ({' '.join(str(detail).split())})"
-    trusted = sqlstate[:2] in _TRUSTED_CLASSES or sqlstate in _TRUSTED_STATES
-    return text if trusted and _names_are_told(driver, sqlstate, text) else _condition(driver)
+    is_told = _is_trusted(driver, sqlstate) and _names_are_told(driver, sqlstate, text)
+    return text if is_told else _condition(driver)
+
+
+def _is_trusted(driver: BaseException, sqlstate: str) -> bool:
+    if getattr(driver, "server_source_function", None) == _RAISE:
+        return sqlstate == _OUR_STATE
+    return sqlstate[:2] in _TRUSTED_CLASSES or sqlstate in _TRUSTED_STATES
 
 
 def _names_are_told(driver: BaseException, sqlstate: str, text: str) -> bool:

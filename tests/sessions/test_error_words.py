@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, literal, select, text
+from sqlalchemy import func, insert, literal, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.types import Text, TypeDecorator
 from support.leaks import nothing_leaks
@@ -94,19 +94,29 @@ async def test_a_value_that_stands_for_a_name_is_not_shown(
     assert caught.error.sqlstate in {sqlstate, "42601", "42602"}
 
 
-async def test_what_a_function_of_the_host_says_is_not_shown_without_quotes_either(
-    session: AsyncSession, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("sqlstate", ["P0001", "23514", "42501", "22001"])
+async def test_what_a_function_of_the_host_says_is_not_shown_whatever_it_calls_it(
+    session: AsyncSession, sqlstate: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     remember = "SELECT set_config('host.word', :canary, true)"
     await session.execute(text(remember), {"canary": CANARY})
-    refuse = "DO $$ BEGIN RAISE EXCEPTION 'I refuse %', current_setting('host.word'); END $$"
+    refuse = (
+        "DO $$ BEGIN RAISE EXCEPTION 'I refuse %', current_setting('host.word') "
+        f"USING ERRCODE = '{sqlstate}'; END $$"
+    )
 
     with nothing_leaks(caplog) as caught:
         await session.execute(text(refuse))
 
     assert isinstance(caught.error, DatabaseError)
-    assert caught.error.sqlstate == "P0001"
-    assert "a function or trigger raised it" in str(caught.error)
+    assert caught.error.sqlstate == sqlstate
+
+
+async def test_a_text_that_is_too_long_is_told_with_its_column_type(session: AsyncSession) -> None:
+    row = required_of_an_event() | {"target_agent": "x" * 300}
+
+    with pytest.raises(InvalidDataError, match=r"too long for type character varying\(255\)"):
+        await session.execute(insert(AgentTransformationEvent).values(row))
 
 
 async def test_a_name_that_the_statement_has_is_told(session: AsyncSession) -> None:
