@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -66,7 +67,9 @@ def create_read_engine(settings: DatabaseSettings | None = None, **options: Any)
     # None of its connections is kept open: it may be used once a day.
     few = settings.model_copy(update={"pool_min_size": 0})
     chosen = _merged(_service_options(few, settings.read_pool_size, options), _read_only(settings))
-    return engine_for(reading_address(settings), settings, **_merged(chosen, options))
+    engine = engine_for(reading_address(settings), settings, **_merged(chosen, options))
+    event.listen(engine.sync_engine, "connect", partial(_begin_read_only, engine.dialect))
+    return engine
 
 
 def create_session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
@@ -147,12 +150,18 @@ def _service_options(
 
 
 def _read_only(settings: DatabaseSettings) -> dict[str, Any]:
-    # Each transaction begins read-only. Asked of the server for the whole connection it holds in
-    # autocommit, too; a transaction pooler does not pass that on.
-    begin: dict[str, Any] = {"execution_options": {"postgresql_readonly": True}}
+    # It holds in autocommit, too. A transaction pooler does not pass it on.
     if settings.pooler is not None:
-        return begin
-    return begin | {"connect_args": {"server_settings": {"default_transaction_read_only": "on"}}}
+        return {}
+    return {"connect_args": {"server_settings": {"default_transaction_read_only": "on"}}}
+
+
+def _begin_read_only(
+    dialect: Any, connection: DBAPIConnection, record: ConnectionPoolEntry
+) -> None:
+    """Let each transaction of a new connection say so, whatever the session sets later."""
+    del record
+    dialect.set_readonly(connection, True)
 
 
 def _merged(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
