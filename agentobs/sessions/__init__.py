@@ -15,6 +15,7 @@
     both_errors     errors that are also SQLAlchemy's
     address         where the database is, ready for the driver
     options         the options of libpq as arguments of the driver
+    tls             those of them that are about certificates
     urls            a URL into its parts
 """
 
