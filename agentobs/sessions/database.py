@@ -49,6 +49,7 @@ class Database:
             )
         self._options = options
         self._running: OpenPools | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def settings(self) -> DatabaseSettings:
@@ -79,9 +80,7 @@ class Database:
         try:
             await running.warm_up()
         except BaseException:
-            self._running = None
-            running.give_nothing_out()
-            await running.close(_SECONDS_TO_GIVE_UP)
+            await self._end(running, _SECONDS_TO_GIVE_UP)
             raise
 
     async def stop(self, *, timeout: float = 10.0) -> None:  # noqa: ASYNC109 (a bound, not a cancellation)
@@ -92,10 +91,15 @@ class Database:
         """
         if self._running is not None:
             self._running.require_usable()
-            running, self._running = self._running, None
-            running.give_nothing_out()
-            # Who is cancelled in here does not wait for the end, but it comes all the same.
-            await asyncio.shield(asyncio.create_task(running.close(timeout)))
+            await self._end(self._running, timeout)
+
+    async def _end(self, running: OpenPools, timeout_seconds: float) -> None:
+        self._running = None
+        running.give_nothing_out()
+        # Who is cancelled in here does not wait for the end, but it comes all the same. The event
+        # loop itself holds tasks weakly.
+        self._ending = asyncio.create_task(running.close(timeout_seconds))
+        await asyncio.shield(self._ending)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -98,7 +98,7 @@ def engine_for(address: Address, settings: DatabaseSettings, **options: Any) -> 
     if "watch" in chosen:
         chosen["watch"].listen_to(engine.sync_engine, address.place)
     # At DEBUG SQLAlchemy logs each row that is read, whatever hide_parameters says.
-    logging.getLogger(f"{_ENGINE_LOGGER}.{_LOGGING_NAME}").addFilter(_shows_no_row)
+    logging.getLogger(f"{_ENGINE_LOGGER}.{chosen['logging_name']}").addFilter(_shows_no_row)
     event.listen(engine.sync_engine, "do_connect", _connector(address))
     event.listen(engine.sync_engine, "handle_error", explain_error, retval=True)
     listen_to_statements(engine.sync_engine)
@@ -174,7 +174,8 @@ def _merged(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 
 def _shows_no_row(record: logging.LogRecord) -> bool:
-    return not record.msg.startswith("Row ")
+    # A logging token of the host stands in front.
+    return not str(record.msg).endswith("Row %r")
 
 
 def _encode(value: Any) -> str:

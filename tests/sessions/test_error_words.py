@@ -152,6 +152,8 @@ async def test_the_log_shows_no_row_that_is_read(
         await session.flush()
         read = select(AgentTransformationEvent.user_request)
         assert (await session.scalars(read)).all() == [CANARY]
+    async with engine.execution_options(logging_token="host").connect() as connection:  # noqa: S106
+        assert await connection.scalar(select(literal(CANARY))) == CANARY
     await engine.dispose()
 
     assert "SELECT agent_transformation_events.user_request" in caplog.text

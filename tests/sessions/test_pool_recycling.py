@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
 from support.pools import (
+    AT_ONCE_SECONDS,
     all_in_use,
     changed,
     eventually,
@@ -241,3 +243,21 @@ async def test_a_test_finds_the_connection_that_was_closed_unnoticed(
         assert await pid_of_next(db) != before
         stats = db.pool_stats()
         assert (stats.opened, stats.recycled) == (2, 1)
+
+
+async def test_a_connection_that_died_in_silence_holds_nobody_up_for_long(
+    module_database: DatabaseSettings,
+) -> None:
+    settings = {"pool_size": 1, "pool_min_size": 1, "pool_ping_after": 0, "command_timeout": 0}
+    async with relay(module_database) as wire:
+        db = Database(changed(wire.settings, **settings))
+        await db.start()
+        before = await pid_of_next(db)
+        wire.hold_up()
+        work = asyncio.create_task(pid_of_next(db))
+        await asyncio.wait({work}, timeout=2.5)
+        wire.go_on()
+
+        async with asyncio.timeout(AT_ONCE_SECONDS):
+            assert await work != before
+        await db.stop()
