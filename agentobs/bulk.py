@@ -8,10 +8,11 @@ from sqlalchemy import Table, inspect, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agentobs.errors import InvalidValueError
+from agentobs.models.time_ordered import instant_column, instant_of_key, key_of_instant
 from agentobs.sessions.failures import driver_errors_explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Column, Connection, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,13 +33,15 @@ async def copy_rows(
 
     The rows are part of the transaction of `target`, which the caller commits; in autocommit they
     are one by themselves. All of them name the same columns, and those that they leave out get
-    the database's defaults, not the model's. Raises InvalidValueError for rows that don't fit
+    the database's defaults, not the model's; but a key and the instant that it holds are made of
+    each other where one of them is given. Raises InvalidValueError for rows that don't fit
     together, and the errors of a statement.
     """
     if not rows:
         return 0
     connection = await _connection(target)
     table = cast("Table", inspect(model).local_table)
+    rows = _with_keys(rows, table)
     names = tuple(rows[0])
     columns = [_column(table, name) for name in names]
     records = list(_records(rows, columns, connection.dialect))
@@ -51,12 +54,68 @@ async def copy_rows(
     return len(records)
 
 
+async def copy_lines_to(
+    connection: AsyncConnection,
+    table: str,
+    columns: Sequence[str],
+    lines: AsyncIterable[bytes],
+    *,
+    schema: str,
+) -> int:
+    """Copy rows in COPY's text format into any table; return how many they are.
+
+    `lines` are taken one by one as the server takes them, and may begin and end anywhere. The
+    rows are part of the connection's transaction. Raises the errors of a statement, and those of
+    ours that `lines` raise.
+    """
+    return await _copy(
+        connection,
+        "copy_to_table",
+        table,
+        schema_name=schema,
+        columns=columns,
+        source=lines,
+        format="text",
+    )
+
+
+async def copy_lines_from(
+    connection: AsyncConnection, query: str, sink: Callable[[bytes], Awaitable[None]]
+) -> int:
+    """Hand the rows of a query to `sink`, in COPY's text format; return how many they are.
+
+    The server goes on when `sink` has done with what it got. Raises the errors of a statement,
+    and those of ours that `sink` raises.
+    """
+    return await _copy(connection, "copy_from_query", query, output=sink, format="text")
+
+
+async def _copy(connection: AsyncConnection, method: str, *arguments: Any, **options: Any) -> int:
+    await connection.execute(_BEGIN)
+    raw = await connection.get_raw_connection()
+    with driver_errors_explained():
+        status: str = await getattr(raw.driver_connection, method)(*arguments, **options)
+    return int(status.rpartition(" ")[2])
+
+
 async def _connection(target: AsyncSession | AsyncConnection) -> AsyncConnection:
     if not isinstance(target, AsyncSession):
         return target
     # As before any statement of the session: the rows may name objects that it has not written.
     await target.flush()
     return await target.connection()
+
+
+def _with_keys(rows: Sequence[Mapping[str, Any]], table: Table) -> Sequence[Mapping[str, Any]]:
+    instant, given = instant_column(table), rows[0].keys()
+    if instant is None or ("id" in given) == (instant.name in given):
+        return rows
+    if any("id" in row and instant.name in row for row in rows):
+        # Of another set of columns than the first row's: refused below, and not overwritten here.
+        return rows
+    if "id" in given:
+        return [{**row, instant.name: instant_of_key(row.get("id"))} for row in rows]
+    return [{**row, "id": key_of_instant(str(instant), row.get(instant.name))} for row in rows]
 
 
 def _column(table: Table, name: str) -> Column[Any]:

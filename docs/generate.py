@@ -40,6 +40,8 @@ _COMPILER = _DIALECT.ddl_compiler(_DIALECT, None)  # type: ignore[arg-type]
 # The dialect writes what CREATE TABLE takes; psql and the catalog answer with these names.
 _CATALOG_NAMES = {"VARCHAR": "CHARACTER VARYING", ", ": ","}
 _CONSTRAINT_ORDER = (PrimaryKeyConstraint, UniqueConstraint, CheckConstraint, ForeignKeyConstraint)
+# Links that are no foreign keys.
+_LINKS = frozenset({"correlation_id", "parent_event_id"})
 _MADE_FROM = "<!-- Made by `python -m docs.generate` from {source}: edit that instead. -->"
 
 _SCHEMA_INTRO = """\
@@ -58,9 +60,18 @@ How to read the tables below:
 - An index with a predicate (*where*) holds only the rows for which the predicate is true, and
   serves only queries that say the same.
 
-Not declared in the models, and made by revision 0001: the function
-`update_agent_definitions_timestamp()` and the trigger `trigger_agent_definitions_updated_at`,
-which sets `agent_definitions.updated_at` at each UPDATE.
+The two event tables are partitioned by month, by ranges of `id`; the partitions, and what keeps
+them, are in [growth.md](growth.md). What each index is for is in [indexes.md](indexes.md).
+
+Not declared in the models, and made by revisions:
+
+- the trigger `trigger_agent_definitions_updated_at`, which sets `agent_definitions.updated_at`
+  when a column other than `last_loaded_at` and the three scores has changed;
+- three triggers that keep `agent_transformation_events.parent_event_id` as a foreign key would,
+  by the name `agent_transformation_events_parent_event_id_fkey`;
+- the functions of these, and of keys (`agentobs_uuid7_at`, `agentobs_uuid7_floor`);
+- the tables `agentobs_partitions` and `agentobs_changed_rows`, notes of maintenance, and
+  `…_original_ids`, the ids that rows had before they were ordered by time.
 """
 
 _SETTINGS_INTRO = """\
@@ -76,8 +87,8 @@ How they work together is in [sessions.md](sessions.md); the variables of test r
 _DIAGRAM_NOTE = """\
 ## How they belong together
 
-Key columns only. The solid lines are foreign keys; the dotted one is the shared `correlation_id`,
-which the database does not check.
+Key columns only. The solid line is a foreign key. Of the dotted ones, triggers keep that of the
+parent; the shared `correlation_id` is not checked.
 """
 
 
@@ -225,7 +236,7 @@ def _diagram(tables: Iterable[Table]) -> Iterator[str]:
 
 
 def _is_key(column: Column[object]) -> bool:
-    return column.name == "correlation_id" or bool(_key_kinds(column))
+    return column.name in _LINKS or bool(_key_kinds(column))
 
 
 def _key_kinds(column: Column[object]) -> str:
@@ -242,6 +253,7 @@ def _relations() -> Iterator[str]:
     for table in metadata.tables.values():
         for key in sorted(table.foreign_keys, key=lambda one: one.parent.name):
             yield f"    {key.column.table.name} |o--o{{ {table.name} : {key.parent.name}"
+    yield "    agent_transformation_events |o..o{ agent_transformation_events : parent_event_id"
     yield "    agent_transformation_events }o..o{ router_performance_metrics : correlation_id"
 
 

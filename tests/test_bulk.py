@@ -1,32 +1,45 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import func, select, text
 from support.models import new_definition, required_of_an_event
 
 from agentobs import (
+    AgentDefinition,
     AgentTransformationEvent,
     DatabaseSettings,
+    RouterPerformanceMetric,
     create_engine,
     create_session_factory,
     migrations,
 )
 from agentobs.bulk import copy_rows
 from agentobs.errors import InvalidDataError, InvalidValueError
+from agentobs.keys import EPOCH, instant_of, uuid7_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 COUNT = select(func.count()).select_from(AgentTransformationEvent)
+LONG_AGO = datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=UTC)
 
 
 def rows(count: int, **values: Any) -> list[dict[str, Any]]:
     return [required_of_an_event() | values for _ in range(count)]
+
+
+async def stored_events(session: AsyncSession) -> list[tuple[UUID, datetime]]:
+    """Return key and instant of every event, by the order of keys."""
+    table = AgentTransformationEvent
+    found = await session.execute(select(table.id, table.started_at).order_by(table.id))
+    return [(key, instant) for key, instant in found]
 
 
 async def test_rows_arrive_with_every_type_that_they_have(session: AsyncSession) -> None:
@@ -55,6 +68,82 @@ async def test_columns_that_are_left_out_get_the_defaults_of_the_database(
     found = (await session.scalars(select(AgentTransformationEvent))).all()
     assert len({event.id for event in found}) == 2
     assert all(event.started_at.tzinfo is not None for event in found)
+
+
+async def test_rows_without_key_and_instant_have_both_from_the_same_now(
+    session: AsyncSession,
+) -> None:
+    await copy_rows(session, AgentTransformationEvent, rows(2))
+
+    now = await session.scalar(select(func.now()))
+    for key, instant in await stored_events(session):
+        assert instant_of(key) == instant == now
+
+
+async def test_the_key_of_a_row_is_made_of_its_instant(session: AsyncSession) -> None:
+    instants = [LONG_AGO + timedelta(days=number) for number in range(3)]
+    given = [row for instant in instants for row in rows(1, started_at=instant)]
+
+    await copy_rows(session, AgentTransformationEvent, given)
+
+    stored = await stored_events(session)
+    assert [instant for _, instant in stored] == instants
+    assert [instant_of(key) for key, _ in stored] == instants
+    assert all("id" not in row for row in given)
+
+
+@pytest.mark.parametrize("form", [UUID, str], ids=["uuid", "text"])
+async def test_the_instant_of_a_row_is_the_one_that_its_key_holds(
+    session: AsyncSession, form: Callable[[str], object]
+) -> None:
+    keys = [uuid7_at(LONG_AGO + timedelta(days=number)) for number in range(3)]
+    given = [row for key in keys for row in rows(1, id=form(str(key)))]
+
+    await copy_rows(session, AgentTransformationEvent, given)
+
+    assert await stored_events(session) == [(key, instant_of(key)) for key in keys]
+
+
+async def test_a_key_that_holds_no_instant_is_kept_and_its_row_is_of_now(
+    session: AsyncSession,
+) -> None:
+    foreign = uuid4()
+
+    await copy_rows(session, AgentTransformationEvent, rows(1, id=foreign))
+
+    [(key, instant)] = await stored_events(session)
+    assert key == foreign
+    assert abs(instant - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+async def test_a_key_and_an_instant_that_are_both_given_are_both_kept(
+    session: AsyncSession,
+) -> None:
+    key, instant = uuid7_at(LONG_AGO), LONG_AGO + timedelta(days=1)
+
+    await copy_rows(session, AgentTransformationEvent, rows(1, id=key, started_at=instant))
+
+    assert await stored_events(session) == [(key, instant)]
+
+
+async def test_the_key_of_a_metric_is_made_of_when_it_was_measured(session: AsyncSession) -> None:
+    row = {"metric_type": "cache_hit", "measured_at": LONG_AGO}
+
+    await copy_rows(session, RouterPerformanceMetric, [row])
+
+    key = await session.scalar(select(RouterPerformanceMetric.id))
+    assert key is not None
+    assert instant_of(key) == LONG_AGO
+
+
+async def test_the_key_of_a_definition_is_made_of_nothing(session: AsyncSession) -> None:
+    row = {"agent_name": "a", "agent_type": "b", "yaml_config": {}, "created_at": LONG_AGO}
+
+    await copy_rows(session, AgentDefinition, [row])
+
+    key = await session.scalar(select(AgentDefinition.id))
+    assert key is not None
+    assert key.version == 4
 
 
 async def test_no_rows_are_no_copy(session: AsyncSession) -> None:
@@ -115,6 +204,7 @@ async def test_a_copy_goes_to_the_schema_of_choice(
     ("values", "rule"),
     [
         ({"started_at": datetime(2026, 11, 25)}, "started_at must have a time zone"),  # noqa: DTZ001
+        ({"started_at": EPOCH - timedelta(days=1)}, "started_at must not lie before 1970"),
         ({"context_snapshot": {"x": float("nan")}}, "context_snapshot must hold no NaN"),
         ({"success": "yes"}, "success is of another type"),
         ({"no_such": 1}, "no_such is no column"),
@@ -148,3 +238,14 @@ async def test_what_the_driver_can_not_encode_leaves_nothing_behind(
 
     async with sessions() as session:
         assert await session.scalar(COUNT) == 0
+
+
+@pytest.mark.parametrize("first", ["id", "started_at"])
+async def test_a_key_or_an_instant_that_only_a_later_row_has_is_not_overwritten(
+    session: AsyncSession, first: str
+) -> None:
+    both = {"id": uuid7_at(EPOCH), "started_at": EPOCH}
+    lacking = required_of_an_event() | {first: both[first]}
+
+    with pytest.raises(InvalidValueError, match="another set of columns"):
+        await copy_rows(session, AgentTransformationEvent, [lacking, *rows(1, **both)])

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 _SIZES = text(
     """
-    SELECT c.relname, pg_size_pretty(pg_total_relation_size(c.oid))
+    SELECT c.relname, pg_size_pretty(coalesce(
+        (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree(c.oid)),
+        pg_total_relation_size(c.oid)
+    ))
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = current_schema() AND c.relname IN :names AND c.relkind IN ('r', 'p')
@@ -23,7 +26,7 @@ _SIZES = text(
 
 
 class TableSize(NamedTuple):
-    """A table and the room that it takes with its indexes, as PostgreSQL words it."""
+    """A table and the room that it takes with indexes and partitions, as PostgreSQL words it."""
 
     table: str
     size: str

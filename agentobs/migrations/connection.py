@@ -28,7 +28,9 @@ _SHOW_SEARCH_PATH = text("SELECT current_setting('search_path')")
 _SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, false)")
 
 
-def migration_engine(settings: DatabaseSettings) -> AsyncEngine:
+def migration_engine(
+    settings: DatabaseSettings, *, application_name: str = "agentobs migrations"
+) -> AsyncEngine:
     """Create the engine of migrations, from AGENTOBS_MIGRATION_URL where that is set.
 
     It has no pool, no command timeout and no statement caches; the caller disposes of it. Raises
@@ -46,7 +48,7 @@ def migration_engine(settings: DatabaseSettings) -> AsyncEngine:
         settings.model_copy(update={"schema_name": None, "application_name": None}),
         poolclass=NullPool,
         connect_args={
-            "server_settings": {"application_name": "agentobs migrations"},
+            "server_settings": {"application_name": application_name},
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
         },
@@ -54,9 +56,11 @@ def migration_engine(settings: DatabaseSettings) -> AsyncEngine:
 
 
 @asynccontextmanager
-async def open_connection(settings: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
+async def open_connection(
+    settings: DatabaseSettings, *, application_name: str = "agentobs migrations"
+) -> AsyncIterator[AsyncConnection]:
     """Open a connection for one run; raise ConnectionFailedError when that fails."""
-    engine = migration_engine(settings)
+    engine = migration_engine(settings, application_name=application_name)
     try:
         async with engine.connect() as connection:
             yield connection

@@ -17,6 +17,9 @@ _ADVICE = {
     "3F000": "make the schema (CREATE SCHEMA), or name another one in AGENTOBS_SCHEMA",
     "42501": "let a role with that right run the migration (AGENTOBS_MIGRATION_URL)",
     "55P03": "a transaction in the way holds the lock: look in pg_stat_activity, then run again",
+    "53200": "raise max_locks_per_transaction: each month of each event table takes some locks",
+    "AO002": "drop them (validate a constraint that is not valid), run again, make them anew",
+    "AO003": "report this, please: nothing of the revision is kept",
     "57014": "somebody cancelled it, or a statement timeout of the role or database did",
 }
 

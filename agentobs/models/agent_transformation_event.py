@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship, remote
 
-from agentobs.models.base import Base, Instant, Json, Key, Label, LongText, Name, Score, TextArray
+from agentobs.models.base import (
+    BRIN,
+    Base,
+    Instant,
+    Json,
+    KeyedInstant,
+    Label,
+    LongText,
+    Name,
+    Score,
+    TextArray,
+    TimeOrderedKey,
+)
+from agentobs.models.time_ordered import key_from
 
 if TYPE_CHECKING:
     from agentobs.models.agent_definition import AgentDefinition
@@ -28,25 +41,24 @@ class AgentTransformationEvent(Base):
         ),
         Index("correlation", "correlation_id"),
         Index("session", "session_id"),
-        Index("target", "target_agent"),
-        Index("source", "source_agent"),
-        Index("type", "event_type"),
-        Index("started_at", text("started_at DESC")),
+        Index("target_newest", "target_agent", "id"),
+        Index("started_at_brin", "started_at", **BRIN),
         Index(
-            "success_time",
-            "success",
-            text("started_at DESC"),
-            postgresql_where=text("success IS NOT NULL"),
+            "context_paths",
+            "context_snapshot",
+            postgresql_using="gin",
+            postgresql_ops={"context_snapshot": "jsonb_path_ops"},
         ),
-        Index("performance", "target_agent", "total_execution_duration_ms", "quality_score"),
-        Index("context", "context_snapshot", postgresql_using="gin"),
         Index("parent", "parent_event_id", postgresql_where=text("parent_event_id IS NOT NULL")),
         Index(
             "definition",
             "agent_definition_id",
             postgresql_where=text("agent_definition_id IS NOT NULL"),
         ),
-        {"comment": "Each time that one agent takes on another's identity and runs as it"},
+        {
+            "comment": "Each time that one agent takes on another's identity and runs as it",
+            "postgresql_partition_by": "RANGE (id)",
+        },
     )
     shown_columns: ClassVar[tuple[str, ...]] = (
         "id",
@@ -57,7 +69,12 @@ class AgentTransformationEvent(Base):
         "success",
     )
 
-    id: Mapped[Key] = mapped_column(primary_key=True, insert_sentinel=True, comment="Primary key")
+    id: Mapped[TimeOrderedKey] = mapped_column(
+        primary_key=True,
+        insert_sentinel=True,
+        default=key_from("agent_transformation_events", "started_at"),
+        comment="Primary key: a UUIDv7, made of started_at",
+    )
     event_type: Mapped[Label] = mapped_column(
         comment="transformation_start, transformation_complete or transformation_failed"
     )
@@ -104,13 +121,12 @@ class AgentTransformationEvent(Base):
     agent_definition_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("agent_definitions.id"), comment="The version of the agent that ran"
     )
+    # No foreign key of the server's, which would have to check all partitions when one is detached:
+    # triggers keep the link, by the rules and the name that the key had.
     parent_event_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("agent_transformation_events.id"),
-        comment="The transformation that this one is nested in",
+        comment="The transformation that this one is nested in"
     )
-    started_at: Mapped[Instant] = mapped_column(
-        server_default=func.now(), comment="When the transformation began"
-    )
+    started_at: Mapped[KeyedInstant] = mapped_column(comment="When the transformation began")
     completed_at: Mapped[Instant | None] = mapped_column(comment="When the run ended")
 
     # Without passive_deletes the flush of a delete would load both, and lazy="raise" refuses that.
@@ -121,9 +137,16 @@ class AgentTransformationEvent(Base):
         back_populates="children",
         lazy="raise",
         passive_deletes=True,
-        remote_side="AgentTransformationEvent.id",
+        primaryjoin=lambda: (
+            foreign(AgentTransformationEvent.parent_event_id) == remote(AgentTransformationEvent.id)
+        ),
     )
-    # Deleting a parent is the database's to allow: the ORM neither loads nor orphans children.
+    # The database takes a deleted parent out of its children: the ORM loads none of them for it.
     children: Mapped[list[AgentTransformationEvent]] = relationship(
-        back_populates="parent", lazy="raise", passive_deletes="all"
+        back_populates="parent",
+        lazy="raise",
+        passive_deletes="all",
+        primaryjoin=lambda: (
+            AgentTransformationEvent.id == remote(foreign(AgentTransformationEvent.parent_event_id))
+        ),
     )

@@ -5,21 +5,24 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, func, text
+from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from agentobs.models.base import (
+    BRIN,
     Base,
     Difference,
     Digest,
     Instant,
     Json,
-    Key,
+    KeyedInstant,
     Label,
     Name,
     Score,
     ShortLabel,
+    TimeOrderedKey,
 )
+from agentobs.models.time_ordered import key_from
 
 _COMPONENTS = (
     "trigger_confidence",
@@ -41,33 +44,14 @@ class RouterPerformanceMetric(Base):
             ),
             name="component_checks",
         ),
-        Index("measured_at", text("measured_at DESC")),
-        Index("type_time", "metric_type", text("measured_at DESC")),
-        Index("agent_time", "selected_agent", text("measured_at DESC")),
+        Index("agent_newest", "selected_agent", "id"),
+        Index("measured_at_brin", "measured_at", **BRIN),
         Index("correlation", "correlation_id", postgresql_where=text("correlation_id IS NOT NULL")),
-        Index(
-            "cache",
-            "cache_hit",
-            "cache_age_seconds",
-            postgresql_where=text("cache_hit IS NOT NULL"),
-        ),
-        Index("timing", "total_routing_time_us", text("measured_at DESC")),
-        Index(
-            "prediction",
-            "confidence_score",
-            "actual_quality_score",
-            "prediction_error",
-            postgresql_where=text("selection_validated = TRUE"),
-        ),
-        Index("request_hash", "user_request_hash", "context_hash"),
-        Index("alternatives", "alternative_agents", postgresql_using="gin"),
-        Index(
-            "feedback",
-            "feedback_provided",
-            "feedback_type",
-            postgresql_where=text("feedback_provided = TRUE"),
-        ),
-        {"comment": "Each routing decision or cache look-up of the router"},
+        Index("feedback_newest", "feedback_type", "id", postgresql_where=text("feedback_provided")),
+        {
+            "comment": "Each routing decision or cache look-up of the router",
+            "postgresql_partition_by": "RANGE (id)",
+        },
     )
     shown_columns: ClassVar[tuple[str, ...]] = (
         "id",
@@ -77,7 +61,12 @@ class RouterPerformanceMetric(Base):
         "confidence_score",
     )
 
-    id: Mapped[Key] = mapped_column(primary_key=True, insert_sentinel=True, comment="Primary key")
+    id: Mapped[TimeOrderedKey] = mapped_column(
+        primary_key=True,
+        insert_sentinel=True,
+        default=key_from("router_performance_metrics", "measured_at"),
+        comment="Primary key: a UUIDv7, made of measured_at",
+    )
     metric_type: Mapped[Label] = mapped_column(
         comment="routing_decision, cache_hit, cache_miss, fuzzy_match, …"
     )
@@ -149,7 +138,5 @@ class RouterPerformanceMetric(Base):
         comment="positive, negative or correction"
     )
     feedback_details: Mapped[Json | None] = mapped_column(comment="The feedback itself")
-    measured_at: Mapped[Instant] = mapped_column(
-        server_default=func.now(), comment="When the decision was made"
-    )
+    measured_at: Mapped[KeyedInstant] = mapped_column(comment="When the decision was made")
     validated_at: Mapped[Instant | None] = mapped_column(comment="When the outcome became known")

@@ -74,6 +74,8 @@ def _rule_of(column: Column[Any]) -> Rule:
     kind = column.type
     if "bounds" in column.info:
         return partial(_within, *column.info["bounds"])
+    if "earliest" in column.info:
+        return partial(_since, column.info["earliest"])
     if isinstance(kind, String):
         return partial(_text, kind.length)
     if isinstance(kind, ARRAY):
@@ -94,6 +96,13 @@ def _within(lowest: int, highest: int, value: Any) -> Decimal:
         if lowest <= number <= highest:
             return number
     raise ValueError(f"must be within {lowest} and {highest}, got {value}")
+
+
+def _since(earliest: datetime, value: Any) -> datetime:
+    instant = require_aware(value)
+    if instant < earliest:
+        raise ValueError(f"must not lie before {earliest:%Y}, where time-ordered keys begin")
+    return instant
 
 
 def _text(length: int | None, value: Any) -> str:

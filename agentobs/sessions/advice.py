@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from agentobs import errors
@@ -17,12 +18,19 @@ _BY_CONSTRAINT = {
         "write the agent's definition first, and delete it after its events"
     ),
     "agent_transformation_events_parent_event_id_fkey": (
-        "write the parent event first, and delete it after its children"
+        "write the parent event first, in this transaction or an earlier one"
     ),
 }
+# The CHECK of a month's partition.
+_OF_ANOTHER_MONTH = re.compile(r".*_y\d{4,}m\d\d_(started|measured)_at_check")
+_MAKE_THEM_TOGETHER = (
+    "the id and the instant are of different months: make the id of the instant, by "
+    "agentobs.keys.uuid7_at() or agentobs_uuid7_at() in SQL, or leave it out together with it"
+)
 _POOLER = "is a transaction pooler in between? Then set AGENTOBS_POOLER=transaction"
 _BY_STATE = {
     "08P01": _POOLER,
+    "22008": "an instant is outside what its type, or a time-ordered key (from 1970 on), can hold",
     "22P05": "remove U+0000, which PostgreSQL does not store",
     "23502": "give the column a value",
     "23503": "write the row that it names first, and delete that one last",
@@ -30,6 +38,7 @@ _BY_STATE = {
     "23514": "the column takes other values: see docs/schema.md",
     "25P02": "a statement of this transaction failed before: roll back, then begin anew",
     "26000": _POOLER,
+    "AO004": "give the transaction the isolation level READ COMMITTED",
     "P0001": "a function or trigger raised it, in words that are left out: they may hold data",
     "42501": "grant the role that right, or connect as another one",
     "42601": "look at the statement",
@@ -78,6 +87,8 @@ def advice(kind: type[errors.DatabaseError], facts: Facts) -> str:
     """Return the fix for an error of a statement."""
     if facts.is_stale_plan:
         return _STALE_PLAN
+    if _OF_ANOTHER_MONTH.fullmatch(str(facts.constraint)):
+        return _MAKE_THEM_TOGETHER
     by_constraint = _BY_CONSTRAINT.get(str(facts.constraint))
     return by_constraint or _BY_STATE.get(str(facts.sqlstate)) or _BY_KIND.get(kind, _OTHERWISE)
 

@@ -42,10 +42,19 @@ if TYPE_CHECKING:
 _TRUSTED_CLASSES = frozenset(
     {"08", "0A", "23", "25", "26", "28", "2B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
 )
-# A revision raises this in its own words.
-_OUR_STATE = "AO001"
+# What revisions and their triggers raise in words of their own.
+_OUR_STATES = frozenset({"AO001", "AO002", "AO003", "AO004"})
 # Of an untrusted class, but never with a value: too long a text, a division by zero.
-_TRUSTED_STATES = frozenset({_OUR_STATE, "22001", "22012"})
+_TRUSTED_STATES = _OUR_STATES | {"22001", "22012"}
+# And what the triggers raise that keep the link to a parent, in the words of a foreign key.
+_OUR_WORDS = re.compile(
+    '(insert or )?update on table "agent_transformation_events" violates foreign key constraint '
+    '"agent_transformation_events_parent_event_id_fkey"'
+)
+# A partition, and its primary key, which is called after it.
+_PARTITION = re.compile(
+    "(agent_transformation_events|router_performance_metrics)_(?:y[0-9]+m[0-9]{2}|default)(_pkey)?"
+)
 # Where PL/pgSQL's RAISE is at home: it takes any SQLSTATE, and any words.
 _RAISE = "exec_stmt_raise"
 # Of these the names may have been values (`CAST(:name AS regclass)`): they are told where the text
@@ -115,13 +124,19 @@ def facts_of(error: BaseException) -> Facts:
     return Facts(
         reason=_reason(driver),
         sqlstate=getattr(driver, "sqlstate", None),
-        table=getattr(driver, "table_name", None),
+        table=_of_the_whole(getattr(driver, "table_name", None)),
         column=getattr(driver, "column_name", None),
-        constraint=getattr(driver, "constraint_name", None),
+        constraint=_of_the_whole(getattr(driver, "constraint_name", None)),
         is_stale_plan=isinstance(driver, InvalidCachedStatementError),
         is_tls_refused=isinstance(driver, ConnectionError) and _SSL_REFUSED in str(driver),
         is_certificate_refused=isinstance(driver, ssl.SSLCertVerificationError),
     )
+
+
+def _of_the_whole(name: str | None) -> str | None:
+    """Return the name of a table, or its key, where the server names that of a partition."""
+    part = name and _PARTITION.fullmatch(name)
+    return part[1] + (part[2] or "") if part else name
 
 
 def driver_error(error: BaseException) -> BaseException:
@@ -288,13 +303,13 @@ def _server_words(driver: BaseException, sqlstate: str) -> str:
     if sqlstate == _DEPENDENT_OBJECTS and (detail := getattr(driver, "detail", None)):
         # This detail holds names of objects, never of rows.
         return f"{text} ({' '.join(str(detail).split())})"
-    is_told = _is_trusted(driver, sqlstate) and _names_are_told(driver, sqlstate, text)
+    is_told = _is_trusted(driver, sqlstate, text) and _names_are_told(driver, sqlstate, text)
     return text if is_told else _condition(driver)
 
 
-def _is_trusted(driver: BaseException, sqlstate: str) -> bool:
+def _is_trusted(driver: BaseException, sqlstate: str, text: str) -> bool:
     if getattr(driver, "server_source_function", None) == _RAISE:
-        return sqlstate == _OUR_STATE
+        return sqlstate in _OUR_STATES or _OUR_WORDS.fullmatch(text) is not None
     return sqlstate[:2] in _TRUSTED_CLASSES or sqlstate in _TRUSTED_STATES
 
 

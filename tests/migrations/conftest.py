@@ -7,10 +7,12 @@ import pytest_asyncio
 from support.shell import connect
 
 from agentobs import migrations
+from agentobs.testing.databases import run, settings_for, temporary_database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from agentobs import DatabaseSettings
@@ -32,3 +34,12 @@ async def connection(empty: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
 async def at_head(empty: DatabaseSettings) -> DatabaseSettings:
     await migrations.upgrade(settings=empty)
     return empty
+
+
+@pytest.fixture(scope="module")
+def shared_0004(agentobs_server: URL) -> Iterator[DatabaseSettings]:
+    """Yield the settings of a database at 0004 in which no test commits."""
+    with temporary_database(agentobs_server) as name:
+        found = settings_for(agentobs_server, name)
+        run(migrations.upgrade("0004", settings=found))
+        yield found

@@ -65,12 +65,12 @@ async def test_the_tables_live_in_the_schema_of_the_hosts_choice(
     assert summary.count(" kB") == 3
     assert all(rows == [] for rows in (await read_catalog(connection)).values())
     tables = (await read_catalog(connection, '"Agent ""Obs"""'))["tables"]
-    assert [name for name, _ in tables] == [
+    assert {
         "agent_definitions",
         "agent_transformation_events",
         "agentobs_alembic_version",
         "router_performance_metrics",
-    ]
+    } <= {name for name, _ in tables}
     assert await migrations.current(settings=settings) == HEAD
     await migrations.check(settings=settings)
     await migrations.downgrade("base", settings=settings)

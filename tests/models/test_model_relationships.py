@@ -167,16 +167,19 @@ async def test_an_event_is_deleted_without_its_relationships_being_loaded(
     assert await session.scalar(select(func.count()).select_from(AgentTransformationEvent)) == 1
 
 
-async def test_an_event_with_children_can_not_be_deleted(session: AsyncSession) -> None:
-    parent = new_event(children=[new_event()])
+async def test_children_of_a_deleted_event_have_no_parent(session: AsyncSession) -> None:
+    child = new_event()
+    parent = new_event(children=[child])
     session.add(parent)
     await session.flush()
     key = parent.id
     session.expunge_all()
     await session.delete(await session.get_one(AgentTransformationEvent, key))
 
-    with pytest.raises(IntegrityError, match="agent_transformation_events_parent_event_id_fkey"):
-        await session.flush()
+    await session.flush()
+
+    left = await session.get_one(AgentTransformationEvent, child.id)
+    assert left.parent_event_id is None
 
 
 @pytest.mark.parametrize(("parent_key", "child_key"), [(1, 2), (2, 1)])

@@ -22,7 +22,8 @@ SCRIPTS = [
     "alembic/script.py.mako",
     *(
         path.relative_to(REPOSITORY).as_posix()
-        for path in sorted(REPOSITORY.glob("alembic/versions/*.py"))
+        for kind in ("py", "sql")
+        for path in sorted(REPOSITORY.glob(f"alembic/versions/*.{kind}"))
     ),
 ]
 

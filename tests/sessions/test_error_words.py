@@ -213,3 +213,19 @@ async def test_an_argument_that_is_none_of_its_type_is_told_by_its_number(
 
     assert isinstance(caught.error, InvalidDataError)
     assert "argument $2" in str(caught.error)
+
+
+async def test_a_partition_is_told_as_the_table_that_the_service_knows(
+    session: AsyncSession,
+) -> None:
+    event = new_event()
+    session.add(event)
+    await session.flush()
+
+    with pytest.raises(ConstraintError) as caught:
+        await session.execute(
+            insert(AgentTransformationEvent).values(id=event.id, **required_of_an_event())
+        )
+
+    assert caught.value.table == "agent_transformation_events"
+    assert caught.value.constraint == "agent_transformation_events_pkey"
