@@ -24,6 +24,12 @@
     │   ├── PoolerRefusedError      the connection goes through a transaction pooler
     │   ├── MigrationLockError      another migration kept the lock too long
     │   └── SchemaDriftError        the database differs from the models
+    ├── ArchiveError                an archive of old rows can't be written or read
+    │   ├── ArchiveDamagedError     it is not what was written
+    │   ├── ArchiveFormatError      a newer version of the package wrote it
+    │   └── ArchiveMismatchError    it does not fit the table
+    ├── MaintenanceError            maintenance of the partitions was refused or failed
+    │   └── MaintenanceBlockedError others kept locks that it needs, for too long
     ├── EmbeddedServerError         the embedded PostgreSQL did not start, stop or answer
     └── DefinitionError             an agent definition file can't be read
 
@@ -194,6 +200,52 @@ class SchemaDriftError(MigrationError):
             + "; ".join(map(str, differences))
         )
         self.differences = tuple(differences)
+
+
+class ArchiveError(AgentobsError):
+    """The archive at `path`, a file or a URL, can't be written or read."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class ArchiveDamagedError(ArchiveError):
+    """An archive is not what was written: `damage` says how that shows."""
+
+    def __init__(self, path: str, damage: str) -> None:
+        super().__init__(path, f"the archive is damaged: {damage}; take a copy of it instead")
+        self.damage = damage
+
+
+class ArchiveFormatError(ArchiveError):
+    """A newer version of the package wrote the archive, in the format numbered `found`."""
+
+    def __init__(self, path: str, found: object, known: int) -> None:
+        super().__init__(
+            path,
+            f"the archive has format {found}, and this version reads up to {known}: "
+            "upgrade agentobs-orm",
+        )
+        self.found = found
+        self.known = known
+
+
+class ArchiveMismatchError(ArchiveError):
+    """An archive does not fit the table into which it shall go."""
+
+
+class MaintenanceError(AgentobsError):
+    """Maintenance of the partitions was refused or failed; what it had finished stays."""
+
+
+class MaintenanceBlockedError(MaintenanceError):
+    """Others kept locks that maintenance needs; `blockers` describes each of their backends."""
+
+    def __init__(self, message: str, *, blockers: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.blockers = tuple(blockers)
 
 
 class EmbeddedServerError(AgentobsError):

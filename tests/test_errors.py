@@ -30,6 +30,12 @@ RAISED = [
     errors.PoolerRefusedError("a pooler"),
     errors.MigrationLockError("locked", holders=[42]),
     errors.SchemaDriftError([("remove_index", "x")]),
+    errors.ArchiveError("y2026m01.parquet", "no space"),
+    errors.ArchiveDamagedError("y2026m01.parquet", "one byte differs"),
+    errors.ArchiveFormatError("y2026m01.parquet", 2, 1),
+    errors.ArchiveMismatchError("y2026m01.parquet", "another table"),
+    errors.MaintenanceError("failed"),
+    errors.MaintenanceBlockedError("blocked", blockers=["backend 42"]),
     errors.EmbeddedServerError("no start", log_file=Path("server.log")),
     errors.DefinitionError(Path("agent.yaml"), "is empty", line=3),
 ]

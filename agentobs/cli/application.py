@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agentobs.cli import agents, db, server
+from agentobs.cli import agents, archive, db, maintain, server
 from agentobs.errors import AgentobsError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.add_typer(db.app, name="db")
 app.add_typer(server.app, name="server")
 app.add_typer(agents.app, name="agents")
+app.command(name="maintain")(maintain.command)
+app.add_typer(archive.app, name="archive")
 
 
 def run() -> None:

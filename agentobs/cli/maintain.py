@@ -1,0 +1,122 @@
+"""agentobs maintain: partitions ahead of time, and what has become too old let go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentobs.cli.progress import TerminalWatcher, exit_when_blocked
+from agentobs.embedded.default import with_database
+from agentobs.maintenance import Plan, Policy, maintain, plan_maintenance
+from agentobs.maintenance.plan import MakeMonth
+from agentobs.settings import read_settings
+
+if TYPE_CHECKING:
+    from agentobs.maintenance.plan import Step
+    from agentobs.settings import DatabaseSettings
+
+_AGE = re.compile(r"(\d{1,5})(d|w)")
+_DAYS = {"d": 1, "w": 7}
+_BUSY = "another maintenance or migration run is at work: nothing to do"
+
+
+def _age(text: str) -> timedelta:
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise typer.BadParameter("give days or weeks, such as 90d or 13w")
+    return timedelta(days=int(match[1]) * _DAYS[match[2]])
+
+
+def command(
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it; without it, the plan is printed.")
+    ] = False,
+    ahead: Annotated[int, typer.Option(help="How many months to make ahead of this one.")] = 3,
+    keep: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=_age, metavar="AGE", help="Let months go that are older, such as 90d or 13w."
+        ),
+    ] = None,
+    keep_payload: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=_age,
+            metavar="AGE",
+            help="Let contexts, requests and feedback of months go that are older.",
+        ),
+    ] = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(help="The folder, or fsspec URL, in which to archive what goes."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(help="Seconds to try a step again while others keep locks.")
+    ] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Make partitions ahead of time, move rows into theirs, let go what is too old.
+
+    Safe to run from cron on several machines at once: one works, the others end. Exit code 3
+    where others kept locks for too long; what was done stays done, and the next run goes on.
+    """
+    policy = Policy(ahead=ahead, keep=keep, keep_payload=keep_payload, archive=archive)
+    with with_database(read_settings()) as settings:
+        if not apply:
+            _print(asyncio.run(plan_maintenance(policy, settings=settings)), as_json=as_json)
+            return
+        plan = _apply(policy, settings, patience)
+    if plan is not None:
+        _print(plan, as_json=as_json, applied=True)
+        return
+    typer.echo(_BUSY, err=True)
+    if as_json:
+        _print(Plan((), (_BUSY,)), as_json=True)
+
+
+def _apply(policy: Policy, settings: DatabaseSettings, patience: float) -> Plan | None:
+    with exit_when_blocked(), TerminalWatcher() as watcher:
+        return asyncio.run(
+            maintain(policy, settings=settings, watcher=watcher, patience_seconds=patience)
+        )
+
+
+def _print(plan: Plan, *, as_json: bool, applied: bool = False) -> None:
+    if as_json:
+        typer.echo(json.dumps(_as_json(plan, applied=applied), indent=2))
+        return
+    for step in plan.steps:
+        typer.echo(f"{'done' if applied else 'would'}: {step}")
+    for note in plan.notes:
+        typer.echo(f"note: {note}")
+    if not plan.steps:
+        typer.echo("nothing to do")
+    elif not applied:
+        typer.echo("Nothing was changed: run it again with --apply.")
+
+
+def _as_json(plan: Plan, *, applied: bool) -> dict[str, Any]:
+    return {
+        "applied": applied,
+        "steps": [_step_as_json(step) for step in plan.steps],
+        "notes": list(plan.notes),
+    }
+
+
+def _step_as_json(step: Step) -> dict[str, Any]:
+    facts = {name: value for name, value in vars(step).items() if name != "part"}
+    if isinstance(step, MakeMonth):
+        facts["locked_seconds"] = step.locked_seconds
+    return {
+        "step": re.sub(r"(?<!^)(?=[A-Z])", "_", type(step).__name__).lower(),
+        "table": step.part.table.name,
+        "partition": step.part.name,
+        "month": str(step.part.month),
+        **facts,
+    }

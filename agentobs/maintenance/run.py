@@ -1,0 +1,83 @@
+"""One run: read what there is, decide, and do it, under the lock that keeps runs apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentobs.maintenance.locks import look_around, maintenance_lock
+from agentobs.maintenance.partitions import make_month
+from agentobs.maintenance.payload import discard_rewrite, expire_payload
+from agentobs.maintenance.plan import (
+    DiscardRestoration,
+    DiscardRewrite,
+    DropExpired,
+    ExpireMonth,
+    ExpirePayload,
+    MakeMonth,
+    Plan,
+    Step,
+    make_plan,
+)
+from agentobs.maintenance.policy import Policy
+from agentobs.maintenance.restore import discard_restoration
+from agentobs.maintenance.retention import drop_expired, expire_month
+from agentobs.maintenance.workplace import Run, Watcher, open_run
+from agentobs.settings import read_settings
+
+if TYPE_CHECKING:
+    from agentobs.settings import DatabaseSettings
+
+
+async def plan_maintenance(
+    policy: Policy | None = None, *, settings: DatabaseSettings | None = None
+) -> Plan:
+    """Return what `maintain` would do now; nothing is changed, and nothing waits."""
+    async with open_run(settings or read_settings(), Watcher(), 0) as run:
+        return await _plan(run, policy or Policy())
+
+
+async def maintain(
+    policy: Policy | None = None,
+    *,
+    settings: DatabaseSettings | None = None,
+    watcher: Watcher | None = None,
+    patience_seconds: float = 60,
+) -> Plan | None:
+    """Do what the plan says; return it, or None where another run is at work.
+
+    Each step is tried for `patience_seconds` while others keep locks that it needs. Raises
+    MaintenanceBlockedError after that: what is done stays done, and the next run goes on.
+    """
+    async with (
+        open_run(settings or read_settings(), watcher or Watcher(), patience_seconds) as run,
+        maintenance_lock(run) as is_ours,
+    ):
+        if not is_ours:
+            return None
+        plan = await _plan(run, policy or Policy())
+        run.watcher.planned(plan)
+        for step in plan.steps:
+            run.watcher.started(step)
+            await _do(run, step)
+            run.watcher.finished(step)
+        return plan
+
+
+async def _plan(run: Run, policy: Policy) -> Plan:
+    return make_plan(await look_around(run), policy)
+
+
+async def _do(run: Run, step: Step) -> None:
+    match step:
+        case MakeMonth():
+            await make_month(run, step)
+        case ExpireMonth():
+            await expire_month(run, step)
+        case DropExpired():
+            await drop_expired(run, step)
+        case ExpirePayload():
+            await expire_payload(run, step)
+        case DiscardRewrite():
+            await discard_rewrite(run, step)
+        case DiscardRestoration():
+            await discard_restoration(run, step.part)
