@@ -45,6 +45,12 @@ check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, 
 bench: $(READY) ## Measure, beside the floor in the same run
 	$(BIN)/python -m benchmarks.migrations
 	$(BIN)/python -m benchmarks.sessions
+	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.growth
+
+.PHONY: bench-large
+bench-large: $(READY) ## The same for ten million rows in each event table; says what disk it takes
+	$(BIN)/python -m benchmarks.growth --rows 10000000
 
 .PHONY: docs
 docs: $(READY) ## Write the pages that are made from the code
