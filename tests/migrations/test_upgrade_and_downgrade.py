@@ -68,9 +68,9 @@ async def test_the_database_at_head_matches_the_models(at_head: DatabaseSettings
 async def test_check_names_what_differs(
     at_head: DatabaseSettings, connection: AsyncConnection
 ) -> None:
-    await connection.execute(text("DROP INDEX idx_agent_definitions_domain"))
+    await connection.execute(text("DROP INDEX idx_agent_definitions_performance"))
 
-    with pytest.raises(SchemaDriftError, match="idx_agent_definitions_domain") as caught:
+    with pytest.raises(SchemaDriftError, match="idx_agent_definitions_performance") as caught:
         await migrations.check(settings=at_head)
 
     assert len(caught.value.differences) == 1
