@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from agentobs.cli.progress import TerminalWatcher, exit_when_blocked
 from agentobs.embedded.default import with_database
 from agentobs.maintenance import Plan, Policy, maintain, plan_maintenance
+from agentobs.maintenance.archive.folders import without_password
 from agentobs.maintenance.plan import MakeMonth
 from agentobs.settings import read_settings
 
@@ -66,6 +68,9 @@ def command(
     Safe to run from cron on several machines at once: one works, the others end. Exit code 3
     where others kept locks for too long; what was done stays done, and the next run goes on.
     """
+    if archive is not None and "://" not in archive:
+        # A later run, from another folder, may have to finish what this one began.
+        archive = str(Path(archive).absolute())
     policy = Policy(ahead=ahead, keep=keep, keep_payload=keep_payload, archive=archive)
     with with_database(read_settings()) as settings:
         if not apply:
@@ -111,6 +116,8 @@ def _as_json(plan: Plan, *, applied: bool) -> dict[str, Any]:
 
 def _step_as_json(step: Step) -> dict[str, Any]:
     facts = {name: value for name, value in vars(step).items() if name != "part"}
+    if facts.get("archive"):
+        facts["archive"] = without_password(facts["archive"])
     if isinstance(step, MakeMonth):
         facts["locked_seconds"] = step.locked_seconds
     return {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Task, TaskID
 
-    from agentobs.maintenance.plan import Plan, Step
+    from agentobs.maintenance.plan import Step
 
 
 _GIVEN_UP = 3
@@ -68,11 +68,6 @@ class TerminalWatcher(Watcher):
         traceback: TracebackType | None,
     ) -> None:
         self._progress.stop()
-
-    def planned(self, plan: Plan) -> None:
-        """Print what no step mends."""
-        for note in plan.notes:
-            self._line(f"note: {note}")
 
     def started(self, step: Step) -> None:
         """Print the step."""

@@ -68,6 +68,16 @@ _CAPTURED = text(
       AND tgname = 'agentobs_capture'
     """
 )
+# To detach a partition the server looks for rows of other tables that point into it.
+_REFERENCES = text(
+    """
+    SELECT root.relname, format('constraint %I on table %s', conname, conrelid::regclass)
+    FROM pg_constraint JOIN pg_class root ON root.oid = confrelid
+    WHERE root.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
+      AND root.relname IN :tables AND contype = 'f' AND conparentid = 0
+    ORDER BY 1, 2
+    """
+).bindparams(bindparam("tables", expanding=True))
 # The instant of a key is in its first 48 bits, as milliseconds; every UUID has some. Python knows
 # no year beyond 9999.
 _STRAYS = """
@@ -147,6 +157,8 @@ class TableState:
     """The months that an expiry has detached, and not yet dropped."""
     in_the_way: tuple[Month, ...] = ()
     """The months whose name has a table that nobody knows of."""
+    references: tuple[str, ...] = ()
+    """The foreign keys of a host's tables on this one."""
 
     @property
     def months(self) -> dict[Month, Partition]:
@@ -171,6 +183,7 @@ async def read_state(connection: AsyncConnection, schema: Schema) -> list[TableS
             "run `agentobs db upgrade`"
         )
     states = await _states(connection, schema)
+    references = await _references(connection, schema)
     names = await _Names.read(connection, schema)
     return [
         TableState(
@@ -178,6 +191,7 @@ async def read_state(connection: AsyncConnection, schema: Schema) -> list[TableS
             tuple(partitions[table.name]),
             tuple(await _strays(connection, schema, table)),
             tuple(states[table.name]),
+            references=tuple(references[table.name]),
             **names.of(table, partitions[table.name]),
         )
         for table in EVENT_TABLES
@@ -208,6 +222,14 @@ async def _states(connection: AsyncConnection, schema: Schema) -> dict[str, list
     statement = text(_STATES.format(states=schema.qualified(STATES)))
     for table, day, *facts in await connection.execute(statement):
         found[table].append(MonthState(_month_of_day(day), *facts))
+    return found
+
+
+async def _references(connection: AsyncConnection, schema: Schema) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {table.name: [] for table in EVENT_TABLES}
+    rows = await connection.execute(_REFERENCES, {"schema": schema.name, "tables": list(found)})
+    for table, words in rows:
+        found[table].append(words)
     return found
 
 

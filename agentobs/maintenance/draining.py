@@ -48,6 +48,10 @@ _COPY_REST = """
 """
 # Straight from the leaf, where no trigger of the table fires: no row comes or goes.
 _DELETE = "DELETE FROM ONLY {default} WHERE id >= :lower AND id < :upper"
+_ANY_FOREIGN = """
+    SELECT EXISTS (SELECT FROM ONLY {default} WHERE id >= :lower AND id < :upper
+                   AND NOT ({instant} >= :first AND {instant} < :end))
+"""
 # Behind the keys of all months, like those that the partitioning itself set aside.
 _SET_ASIDE = """
     WITH noted AS (
@@ -104,8 +108,14 @@ async def set_foreign_keys_aside(run: Run, part: MonthPartition) -> None:
     """Give rows another id whose own lies in the month by chance, and note what it was."""
     names = await _names(run, part)
     first, end = part.instants
-    statement = text(_SET_ASIDE.format(**names))
-    changed = await run.connection.execute(statement, {**part.keys, "first": first, "end": end})
+    values = {**part.keys, "first": first, "end": end}
+    if not await run.connection.scalar(text(_ANY_FOREIGN.format(**names)), values):
+        return
+    if part.table.has_parents:
+        # Who writes a link to such a row now has committed by then, or finds its new id.
+        lock = run.schema.qualified("agentobs_lock_parents")
+        await run.connection.execute(text(f"SELECT {lock}(true)"))
+    changed = await run.connection.execute(text(_SET_ASIDE.format(**names)), values)
     if changed.rowcount and part.table.has_parents:
         await run.connection.execute(text(_FOLLOW.format(**names)), part.keys)
 

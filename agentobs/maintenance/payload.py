@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CAPTURE = "agentobs_capture"
 """The trigger that notes changed rows."""
 CHANGED_ROWS = "agentobs_changed_rows"
+# The note of a TRUNCATE.
+_EMPTIED = UUID(int=0)
 
 _CHUNK = 10_000
 # So few rows are copied anew while everybody waits.
@@ -57,7 +59,8 @@ async def discard_rewrite(run: Run, step: DiscardRewrite) -> None:
     async def work() -> None:
         leaf, beside = (run.schema.qualified(name) for name in (part.name, part.rewrite))
         await execute_ddl(run.connection, f"DROP TABLE IF EXISTS {beside}")
-        await execute_ddl(run.connection, f"DROP TRIGGER IF EXISTS {CAPTURE} ON {leaf}")
+        for trigger in (CAPTURE, f"{CAPTURE}_emptied"):
+            await execute_ddl(run.connection, f"DROP TRIGGER IF EXISTS {trigger} ON {leaf}")
         await _forget_changes(run, part)
 
     locks = [TableLock(name, "ACCESS EXCLUSIVE") for name in part.table.references]
@@ -77,6 +80,11 @@ async def _capture_changes(run: Run, part: MonthPartition) -> None:
             run.connection,
             f"CREATE TRIGGER {CAPTURE} AFTER INSERT OR UPDATE OR DELETE ON {leaf} "
             f"FOR EACH ROW EXECUTE FUNCTION {function}()",
+        )
+        await execute_ddl(
+            run.connection,
+            f"CREATE TRIGGER {CAPTURE}_emptied AFTER TRUNCATE ON {leaf} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
         )
 
     await with_locks(run, [TableLock(part.name, "SHARE ROW EXCLUSIVE")], work)
@@ -167,6 +175,9 @@ async def _copy_changed_rows(run: Run, part: MonthPartition) -> int:
     Their notes go in the same transaction: what is noted after that is copied the next time.
     """
     changed = await _forget_changes(run, part)
+    if _EMPTIED in changed:
+        # A TRUNCATE took all rows; those that came after it are noted, too.
+        await execute_ddl(run.connection, f"TRUNCATE {run.schema.qualified(part.rewrite)}")
     # A list of keys is looked up in the index, however large the month is.
     among = "id = ANY(:changed)"
     delete = f"DELETE FROM {run.schema.qualified(part.rewrite)} WHERE {among}"  # noqa: S608

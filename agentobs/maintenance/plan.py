@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agentobs.maintenance.archive.folders import without_password
 from agentobs.maintenance.months import Month
 from agentobs.maintenance.tables import MonthPartition
 
@@ -64,8 +65,12 @@ class ExpireMonth:
     archive: str | None = None
 
     def __str__(self) -> str:
-        how = f"archive in {self.archive}, detach and drop" if self.archive else "detach and drop"
+        how = f"{_archived(self.archive)}, detach and drop" if self.archive else "detach and drop"
         return f"{how} {self.part} ({_about(self.rows)})"
+
+
+def _archived(archive: str) -> str:
+    return f"archive in {without_password(archive)}"
 
 
 def _about(rows: int | None) -> str:
@@ -80,7 +85,7 @@ class DropExpired:
     archive: str | None = None
 
     def __str__(self) -> str:
-        how = f"archive in {self.archive} and drop" if self.archive else "drop"
+        how = f"{_archived(self.archive)} and drop" if self.archive else "drop"
         return f"{how} {self.part}, which has been detached"
 
 
@@ -94,7 +99,7 @@ class ExpirePayload:
     archive: str | None = None
 
     def __str__(self) -> str:
-        how = f"archive in {self.archive} and remove" if self.archive else "remove"
+        how = f"{_archived(self.archive)} and remove" if self.archive else "remove"
         columns = ", ".join(self.part.table.payload)
         return f"{how} {columns} of {self.part} ({_about(self.rows)})"
 
@@ -135,16 +140,21 @@ class Plan:
 def make_plan(states: Iterable[TableState], policy: Policy) -> Plan:
     """Decide what is to be done for all tables; the same state gives the same plan."""
     states = list(states)
+    # Months ahead first, and of all tables: what fails after them keeps no row waiting.
+    ahead = [step for state in states for step in _months_ahead(state, policy)]
     return Plan(
-        tuple(step for state in states for step in _steps(state, policy)),
+        (*ahead, *(step for state in states for step in _steps(state, policy))),
         tuple(note for state in states for note in _notes(state, policy)),
     )
 
 
+def _months_ahead(state: TableState, policy: Policy) -> Iterator[Step]:
+    missing = _missing_months(state, policy)
+    yield from (_make(state, month) for month in missing if month not in state.detached)
+
+
 def _steps(state: TableState, policy: Policy) -> Iterator[Step]:
     missing = _missing_months(state, policy)
-    free = [month for month in missing if month not in state.detached]
-    yield from (_make(state, month) for month in free)
     yield from (
         DiscardRewrite(state.part(month), month in state.months) for month in state.rewrites
     )
@@ -152,6 +162,8 @@ def _steps(state: TableState, policy: Policy) -> Iterator[Step]:
     yield from _leftovers(state, policy)
     # Their names are free only now.
     yield from (_make(state, month) for month in missing if month in state.detached)
+    if state.references:
+        return
     # Rows that came late for a month that is gone go the same way.
     rows = {month: found.rows for month, found in state.months.items()}
     rows |= {month: _strays(state, month, fits=True) for month in missing}
@@ -186,9 +198,16 @@ def _strays(state: TableState, month: Month, *, fits: bool) -> int:
 
 
 def _leftovers(state: TableState, policy: Policy) -> Iterator[DropExpired]:
-    archives = {found.month: found.archive for found in state.states}
+    noted = {found.month: found.archive for found in state.states}
     for month in state.detached:
-        yield DropExpired(MonthPartition(state.table, month), archives.get(month) or policy.archive)
+        archive = _archive_of(noted.get(month), policy)
+        yield DropExpired(MonthPartition(state.table, month), archive)
+
+
+def _archive_of(noted: str | None, policy: Policy) -> str | None:
+    """Return where a month was archived; a password that the place needs was not noted."""
+    given = policy.archive
+    return given if noted is None or (given and without_password(given) == noted) else noted
 
 
 def _expiries(
@@ -208,9 +227,19 @@ def _notes(state: TableState, policy: Policy) -> Iterator[str]:
     staying = sum(found.rows for found in state.strays if found.month not in made)
     if staying:
         yield (
-            f"{staying:,} rows stay in {state.table.default}: no month takes them, for their ids "
-            "are not of their instants, or these lie outside the range of months"
+            f"{staying:,} rows stay in {state.table.default}, where no retention reaches them: no "
+            "month takes them, for their ids are not of their instants, or these lie outside the "
+            "range of months"
         )
+    if state.references and (policy.keep or policy.keep_payload):
+        yield (
+            f"no month of {state.table.name} goes while {', '.join(state.references)} refers to "
+            "it: drop that constraint"
+        )
+    for found in state.states:
+        if found.is_restored:
+            part = state.part(found.month)
+            yield f"{part} was restored, and stays until `agentobs archive release {part}`"
     for partition in state.partitions:
         if partition.month is None and not partition.is_default:
             yield f"{partition.name} is left alone: it is no partition of a month"

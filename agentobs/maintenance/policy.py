@@ -37,16 +37,14 @@ class Policy:
 
     def __post_init__(self) -> None:
         if self.now.utcoffset() is None:
-            raise InvalidValueError(None, "of now must have a time zone")
+            raise InvalidValueError("now", "must have a time zone")
         if not 0 <= self.ahead <= _MOST_AHEAD:
-            raise InvalidValueError(None, f"of months ahead must lie within 0 and {_MOST_AHEAD}")
-        for age in (self.keep, self.keep_payload):
+            raise InvalidValueError("ahead", f"must lie within 0 and {_MOST_AHEAD}")
+        for name, age in (("keep", self.keep), ("keep_payload", self.keep_payload)):
             if age is not None and age < timedelta(days=1):
-                raise InvalidValueError(None, "of an age to keep must be a day at least")
+                raise InvalidValueError(name, "must be a day at least")
         if self.keep and self.keep_payload and self.keep_payload >= self.keep:
-            raise InvalidValueError(
-                None, "of the age to keep payload must be below that of the rows, which hold it"
-            )
+            raise InvalidValueError("keep_payload", "must be less than keep: the rows hold it")
 
     def expires(self, month: Month) -> bool:
         """Tell whether all rows of a month are older than what is kept."""

@@ -22,7 +22,7 @@ from agentobs.maintenance.partitions import (
     locks_to_attach,
     rename_indexes,
 )
-from agentobs.maintenance.states import note_released, note_restored
+from agentobs.maintenance.states import note_payload_restored, note_released, note_restored
 from agentobs.maintenance.tables import EVENT_TABLES, MonthPartition
 from agentobs.maintenance.workplace import Run, Watcher, open_run
 from agentobs.migrations.connection import quoted
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from agentobs.maintenance.archive import Manifest
     from agentobs.settings import DatabaseSettings
 
+# So few that a writer of one of them does not notice.
+_CHUNK = 1000
 _EXISTS = text("SELECT to_regclass(:table) IS NOT NULL")
 
 
@@ -206,14 +208,23 @@ async def _merge(run: Run, part: MonthPartition) -> None:
 
 
 async def _give_payload_back(run: Run, part: MonthPartition) -> None:
-    """Give rows their payload that have none; what was written since is kept."""
+    """Give rows their payload that have none; what was written since is kept.
+
+    A few rows at a time, so that nobody who changes one waits for long.
+    """
     loaded, leaf = (run.schema.qualified(name) for name in (part.restoration, part.name))
     assigned = ", ".join(f"{name} = loaded.{name}" for name in part.table.payload)
     without = " AND ".join(f"rows.{name} IS NULL" for name in part.table.payload)
     statement = text(
-        f"UPDATE {leaf} AS rows SET {assigned} FROM {loaded} AS loaded "  # noqa: S608
-        f"WHERE rows.id = loaded.id AND {without}"
+        f"WITH loaded AS (DELETE FROM {loaded} WHERE id IN "  # noqa: S608
+        f"(SELECT id FROM {loaded} ORDER BY id LIMIT :size) RETURNING *), "
+        f"given AS (UPDATE {leaf} AS rows SET {assigned} FROM loaded "
+        f"WHERE rows.id = loaded.id AND {without}) SELECT count(*) FROM loaded"
     )
     async with run.connection.begin():
-        await run.connection.execute(statement)
-        await note_restored(run, part)
+        await execute_ddl(run.connection, f"ALTER TABLE {loaded} ADD PRIMARY KEY (id)")
+        await note_payload_restored(run, part)
+    given = _CHUNK
+    while given == _CHUNK:
+        async with run.connection.begin():
+            given = await run.connection.scalar(statement, {"size": _CHUNK}) or 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agentobs.errors import MaintenanceBlockedError
 from agentobs.maintenance.locks import look_around, maintenance_lock
 from agentobs.maintenance.partitions import make_month
 from agentobs.maintenance.payload import discard_rewrite, expire_payload
@@ -45,8 +46,9 @@ async def maintain(
 ) -> Plan | None:
     """Do what the plan says; return it, or None where another run is at work.
 
-    Each step is tried for `patience_seconds` while others keep locks that it needs. Raises
-    MaintenanceBlockedError after that: what is done stays done, and the next run goes on.
+    Each step is tried for `patience_seconds` while others keep locks that it needs, and the rest
+    is done without it. Raises MaintenanceBlockedError at the end where one was given up: what is
+    done stays done, and the next run goes on.
     """
     async with (
         open_run(settings or read_settings(), watcher or Watcher(), patience_seconds) as run,
@@ -56,11 +58,23 @@ async def maintain(
             return None
         plan = await _plan(run, policy or Policy())
         run.watcher.planned(plan)
-        for step in plan.steps:
-            run.watcher.started(step)
-            await _do(run, step)
-            run.watcher.finished(step)
+        await _do_all(run, plan)
         return plan
+
+
+async def _do_all(run: Run, plan: Plan) -> None:
+    """Do every step; those that others block keep none of the rest waiting, and are told last."""
+    blocked: list[MaintenanceBlockedError] = []
+    for step in plan.steps:
+        run.watcher.started(step)
+        try:
+            await _do(run, step)
+        except MaintenanceBlockedError as error:
+            blocked.append(error)
+        else:
+            run.watcher.finished(step)
+    if blocked:
+        raise blocked[0]
 
 
 async def _plan(run: Run, policy: Policy) -> Plan:

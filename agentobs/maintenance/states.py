@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from agentobs.maintenance.archive.folders import without_password
 from agentobs.maintenance.tables import STATES
 
 if TYPE_CHECKING:
@@ -25,14 +26,18 @@ async def note_expired(run: Run, part: MonthPartition, archive: str | None) -> N
         run,
         part,
         {"expired_at": "now()", "restored_at": "NULL", "archive": ":archive"},
-        archive=archive,
+        archive=archive and without_password(archive),
     )
 
 
 async def note_restored(run: Run, part: MonthPartition) -> None:
     """Note that the month is back, and stays until it is released."""
-    changes = {"expired_at": "NULL", "restored_at": "now()", "payload_expired_at": "NULL"}
-    await _note(run, part, changes)
+    await _note(run, part, {"expired_at": "NULL", "restored_at": "now()"})
+
+
+async def note_payload_restored(run: Run, part: MonthPartition) -> None:
+    """Note that the month's payload is back, and stays until the month is released."""
+    await _note(run, part, {"restored_at": "now()", "payload_expired_at": "NULL"})
 
 
 async def note_released(run: Run, part: MonthPartition) -> None:

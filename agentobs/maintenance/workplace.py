@@ -28,9 +28,11 @@ _SETTLE = text(
     """
     SELECT set_config(name, value, false) FROM (VALUES
         ('timezone', 'UTC'), ('statement_timeout', '0'),
-        ('idle_in_transaction_session_timeout', '0'),
+        ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'),
         ('default_transaction_isolation', 'read committed')
     ) AS settings (name, value)
+    -- Not every server has each of them.
+    WHERE name = 'timezone' OR name IN (SELECT name FROM pg_settings)
     """
 )
 

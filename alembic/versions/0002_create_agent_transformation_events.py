@@ -182,3 +182,13 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("agent_transformation_events")
+    # A later revision leaves its notes of months to the next upgrade; without the table they end.
+    op.execute("""
+        DO $$
+        BEGIN
+            IF to_regclass('agentobs_partitions') IS NOT NULL THEN
+                DROP TABLE agentobs_partitions;
+            END IF;
+        END
+        $$
+    """)

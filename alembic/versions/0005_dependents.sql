@@ -6,7 +6,9 @@ DECLARE
     found text;
 BEGIN
     WITH dependent AS (
-        SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS description
+        -- A view is known by its name, and not by that of its rule.
+        SELECT regexp_replace(pg_describe_object(d.classid, d.objid, d.objsubid),
+                              '^rule _RETURN on ', '') AS description
         FROM pg_depend d
         LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
         LEFT JOIN pg_index i ON i.indexrelid = c.oid
@@ -29,6 +31,12 @@ BEGIN
         UNION
         SELECT format('inheritance of %s by %s', inhparent::regclass, inhrelid::regclass)
         FROM pg_inherits WHERE inhrelid = ANY (ours)
+        UNION
+        -- Left by an expiry that was broken off, or in the way of a month.
+        SELECT 'table ' || oid::regclass FROM pg_class
+        WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND NOT relispartition
+          AND relkind IN ('r', 'p') AND relname ~
+              '^(agent_transformation_events|router_performance_metrics)_(y[0-9]+m[0-9]{2}|default)'
         UNION
         SELECT 'row security of table ' || oid::regclass FROM pg_class
         WHERE oid = ANY (ours) AND relrowsecurity

@@ -57,7 +57,7 @@ def upgrade() -> None:
         _run("0005_finish.sql", table)
     op.execute("DROP TABLE agentobs_carried")
     _create_partition_states()
-    _run("0005_parent_links.sql")
+    _run_qualified("0005_parent_links.sql")
     _secure_functions()
 
 
@@ -67,7 +67,7 @@ def downgrade() -> None:
         op.execute(f"DROP TRIGGER {trigger} ON {EVENTS}")
     for function in FUNCTIONS:
         op.execute(f"DROP FUNCTION {function}")
-    op.execute("DROP TABLE agentobs_partitions")
+    _drop_partition_states()
     _run("0005_dependents.sql")
     for table in INSTANTS:
         _run("0005_carry.sql", table)
@@ -91,6 +91,21 @@ def _run(file: str, table: str = "") -> None:
     text = Path(__file__).with_name(file).read_text(encoding="utf-8")
     for statement in text.replace("{table}", table).split("\n\n\n"):
         op.execute(statement)
+
+
+def _run_qualified(file: str) -> None:
+    """Run the statements of a file with the schema, which only the server knows, in their text."""
+    text = Path(__file__).with_name(file).read_text(encoding="utf-8")
+    for statement in text.split("\n\n\n"):
+        op.execute(f"""
+            DO $do$
+            BEGIN
+                EXECUTE replace(replace($sql${statement}$sql$,
+                    '{{schema}}', quote_ident(current_schema())),
+                    '{{events}}', quote_literal(format('%I.{EVENTS}', current_schema())));
+            END
+            $do$
+        """)
 
 
 def _take_locks() -> None:
@@ -289,7 +304,7 @@ def _joins(alias: str, key: str, has_parents: bool) -> str:
 
 def _create_partition_states() -> None:
     op.execute("""
-        CREATE TABLE agentobs_partitions (
+        CREATE TABLE IF NOT EXISTS agentobs_partitions (
             table_name text NOT NULL,
             month date NOT NULL,
             lower_id uuid NOT NULL,
@@ -304,6 +319,19 @@ def _create_partition_states() -> None:
     op.execute("""
         COMMENT ON TABLE agentobs_partitions IS
         'What maintenance did to the months of the event tables'
+    """)
+
+
+def _drop_partition_states() -> None:
+    # What was noted of a month is true again after the next upgrade: a pin, an expiry.
+    op.execute("""
+        DO $$
+        BEGIN
+            IF NOT EXISTS (SELECT FROM agentobs_partitions) THEN
+                DROP TABLE agentobs_partitions;
+            END IF;
+        END
+        $$
     """)
 
 
@@ -323,13 +351,14 @@ def _secure_functions() -> None:
             FOREACH function IN ARRAY ARRAY[{", ".join(f"'{name}'" for name in FUNCTIONS)}]
             LOOP
                 EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER '
-                               'SET search_path = pg_catalog, %I, pg_temp',
-                               function, current_schema());
+                               'SET search_path = pg_catalog, pg_temp', function);
                 EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
                 IF NOT is_own THEN
                     EXECUTE format('ALTER FUNCTION %s OWNER TO %s', function, owner::regrole);
                 END IF;
             END LOOP;
+            -- Behind a delete that waits, all who write links wait.
+            ALTER FUNCTION agentobs_await_writers_of_links() SET lock_timeout = '2s';
             IF NOT is_own THEN
                 EXECUTE format('ALTER TABLE agentobs_partitions OWNER TO %s', owner::regrole);
             END IF;

@@ -25,19 +25,32 @@ def upgrade() -> None:
         COMMENT ON TABLE agentobs_changed_rows IS
         'Rows that changed in a partition since maintenance began to rewrite it'
     """)
+    # It runs as its owner: a schema in its search_path could hold another's operators.
     op.execute(f"""
-        CREATE FUNCTION {FUNCTION} RETURNS trigger
-        LANGUAGE plpgsql SECURITY DEFINER AS $$
+        DO $do$
         BEGIN
+        EXECUTE replace($sql$
+        CREATE FUNCTION {FUNCTION} RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $agentobs$
+        BEGIN
+            -- All rows are gone: no key stands for that but the one that nothing has.
+            IF TG_OP = 'TRUNCATE' THEN
+                INSERT INTO {{schema}}.agentobs_changed_rows
+                VALUES (TG_TABLE_NAME, '00000000-0000-0000-0000-000000000000');
+                RETURN NULL;
+            END IF;
             IF TG_OP <> 'INSERT' THEN
-                INSERT INTO agentobs_changed_rows VALUES (TG_TABLE_NAME, OLD.id);
+                INSERT INTO {{schema}}.agentobs_changed_rows VALUES (TG_TABLE_NAME, OLD.id);
             END IF;
             IF TG_OP <> 'DELETE' THEN
-                INSERT INTO agentobs_changed_rows VALUES (TG_TABLE_NAME, NEW.id);
+                INSERT INTO {{schema}}.agentobs_changed_rows VALUES (TG_TABLE_NAME, NEW.id);
             END IF;
             RETURN NULL;
         END
-        $$
+        $agentobs$
+        $sql$, '{{schema}}', quote_ident(current_schema()));
+        END
+        $do$
     """)
     # It runs as the owner of the event tables, whatever the writer's rights and search_path are.
     op.execute(f"REVOKE ALL ON FUNCTION {FUNCTION} FROM PUBLIC")
@@ -47,8 +60,6 @@ def upgrade() -> None:
             owner constant oid := (SELECT relowner FROM pg_class
                                    WHERE oid = 'agent_transformation_events'::regclass);
         BEGIN
-            EXECUTE format('ALTER FUNCTION {FUNCTION} SET search_path = pg_catalog, %I, pg_temp',
-                           current_schema());
             IF owner <> (SELECT oid FROM pg_roles WHERE rolname = current_user) THEN
                 EXECUTE format('ALTER TABLE agentobs_changed_rows OWNER TO %s', owner::regrole);
                 EXECUTE format('ALTER FUNCTION {FUNCTION} OWNER TO %s', owner::regrole);

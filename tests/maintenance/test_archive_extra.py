@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from support.shell import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # An import hook that hides PyArrow, as if it were not installed.
 HIDE = """
@@ -44,8 +48,9 @@ def test_without_the_extra_archives_say_how_to_install_it(code: str) -> None:
     assert "pip install 'agentobs-orm[archive]'" in done.stderr
 
 
-def test_without_the_extra_manifests_can_be_read() -> None:
-    done = run("from agentobs.maintenance import archive; print(archive.list_archives('/nowhere'))")
+def test_without_the_extra_manifests_can_be_read(tmp_path: Path) -> None:
+    listing = f"archive.list_archives({str(tmp_path)!r})"
+    done = run(f"from agentobs.maintenance import archive; print({listing})")
 
     assert done.stdout == "()\n", done.stderr
 

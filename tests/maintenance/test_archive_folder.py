@@ -24,6 +24,7 @@ from support.archives import (
 )
 
 from agentobs.errors import (
+    ArchiveError,
     ConfigurationError,
 )
 from agentobs.maintenance.archive import (
@@ -96,7 +97,8 @@ async def test_a_list_shows_what_is_finished_and_what_is_not(
     assert finished.problem is None
     assert "unfinished" in str(unfinished.problem)
     assert "only its manifest" in str(alone.problem)
-    assert list_archives(tmp_path / "nowhere") == ()
+    with pytest.raises(ArchiveError, match="no such folder"):
+        list_archives(tmp_path / "nowhere")
 
 
 async def test_a_partition_may_have_any_name(agentobs_engine: AsyncEngine, tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ async def test_scripts_get_json(
         (["--keep", "1y"], "such as 90d or 13w"),
         (["--keep-payload", "-1d"], "such as 90d or 13w"),
         (["--keep", "0d"], "a day at least"),
-        (["--keep", "14d", "--keep-payload", "2w"], "below that of the rows"),
-        (["--ahead", "25"], "months ahead"),
+        (["--keep", "14d", "--keep-payload", "2w"], "must be less than keep"),
+        (["--ahead", "25"], "ahead must lie"),
     ],
 )
 def test_an_age_that_makes_no_sense_is_refused(

@@ -190,6 +190,21 @@ async def test_a_partition_that_somebody_made_keeps_its_name(
     assert await steps_left(agentobs_database, POLICY) == []
 
 
+async def test_rows_that_a_truncate_takes_meanwhile_do_not_come_back(
+    agentobs_database: DatabaseSettings, look: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_rows(look, FEBRUARY, 3, **PAYLOAD)
+
+    async def empty() -> None:
+        await look.execute(text(f"TRUNCATE {EVENTS}"))
+        await add_row(look, middle_of(FEBRUARY), **PAYLOAD)
+
+    _at(monkeypatch, "copy", empty)
+    await maintained(agentobs_database, POLICY)
+
+    assert len(await texts_in(look)) == 1
+
+
 def _at(monkeypatch: pytest.MonkeyPatch, moment: str, act: Callable[[], Awaitable[None]]) -> None:
     """Let somebody act once when a step of the rewriting has been done."""
     done: list[bool] = []

@@ -215,11 +215,11 @@ def test_a_number_of_rows_that_the_server_does_not_know_is_not_made_up() -> None
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ({"ahead": -1}, "months ahead"),
-        ({"ahead": 25}, "months ahead"),
+        ({"ahead": -1}, "ahead must lie"),
+        ({"ahead": 25}, "ahead must lie"),
         ({"keep": timedelta(hours=23)}, "a day at least"),
         ({"keep_payload": timedelta(0)}, "a day at least"),
-        ({"keep": 14 * DAY, "keep_payload": 14 * DAY}, "below that of the rows"),
+        ({"keep": 14 * DAY, "keep_payload": 14 * DAY}, "must be less than keep"),
         ({"now": datetime(2024, 6, 1)}, "time zone"),  # noqa: DTZ001
     ],
 )
@@ -230,3 +230,17 @@ def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, Any], words: 
 
 def test_an_age_beyond_all_instants_keeps_everything() -> None:
     assert plan(table(Month(1970, 1), JUNE), keep=timedelta.max) == []
+
+
+def test_no_month_goes_while_a_table_of_the_host_refers_to_it() -> None:
+    state = table(JANUARY, JUNE, references=("constraint notes_event_id_fkey on table notes",))
+
+    assert plan(state, keep=90 * DAY) == plan(state, keep_payload=DAY) == []
+    assert any("notes_event_id_fkey" in note for note in notes(state, keep=90 * DAY))
+    assert notes(state) == []
+
+
+def test_a_month_that_was_restored_is_named_until_it_is_released() -> None:
+    restored = table(JANUARY, JUNE, states=(done(JANUARY, is_restored=True),))
+
+    assert any("was restored, and stays until" in note for note in notes(restored))

@@ -228,3 +228,15 @@ async def test_what_a_restoration_has_left_that_was_broken_off_is_discarded(
         f"discard what a restoration of {PARTITION} has left"
     ]
     assert await left_beside(look) == []
+
+
+async def test_a_pin_outlasts_a_downgrade_and_the_next_upgrade(
+    agentobs_database: DatabaseSettings, look: AsyncConnection, tmp_path: Path
+) -> None:
+    await add_rows(look, FEBRUARY, 3)
+    await restore(await expired(agentobs_database, tmp_path), settings=agentobs_database)
+
+    await migrations.downgrade("0004", settings=agentobs_database)
+    await migrations.upgrade(settings=agentobs_database)
+
+    assert await steps_left(agentobs_database, letting_go(FEBRUARY)) == []

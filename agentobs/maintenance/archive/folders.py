@@ -10,6 +10,7 @@ maintenance sees to that for one database.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -36,8 +37,17 @@ _PRIVATE = 0o600
 class Folder(Protocol):
     """A place for files, by their names."""
 
+    def require(self) -> None:
+        """Raise ArchiveError where there is no such folder."""
+
     def names(self) -> set[str]:
         """List the files; none where there is no such folder."""
+
+    def lock(self) -> bool:
+        """Try to be the only one who writes here, of all databases; tell whether one is."""
+
+    def unlock(self) -> None:
+        """Let others write."""
 
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Write a file: it has its name after the block, and there is nothing after an error."""
@@ -75,11 +85,43 @@ class LocalFolder:
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
+        self._locked: int | None = None
+
+    def require(self) -> None:
+        """Raise ArchiveError where there is no such folder."""
+        if not self._path.is_dir():
+            raise ArchiveError(str(self._path), "there is no such folder: is its name right?")
 
     def names(self) -> set[str]:
         """List the files; none where there is no such folder."""
         with explained(str(self._path)):
             return {path.name for path in self._path.iterdir()} if self._path.exists() else set()
+
+    def lock(self) -> bool:
+        """Try to be the only one who writes here, on this machine; tell whether one is.
+
+        The folder itself is locked, and nothing is left in it. A network file system may know no
+        such locks: the databases that share a folder there must not be archived at one time.
+        """
+        with explained(str(self._path)):
+            _make_durable_folder(self._path)
+            opened = os.open(self._path, os.O_RDONLY)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(opened)
+            return False
+        except OSError:
+            os.close(opened)
+            return True
+        self._locked = opened
+        return True
+
+    def unlock(self) -> None:
+        """Let others write."""
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
@@ -118,12 +160,22 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._files, self._path = _filesystem(url, _without_password(self._url))
+        self._files, self._path = _filesystem(url, without_password(self._url))
+
+    def require(self) -> None:
+        """Do nothing: an object store has files only, and no folder before its first."""
+
+    def lock(self) -> bool:
+        """Return True: an object store has no locks, and each database wants a URL of its own."""
+        return True
+
+    def unlock(self) -> None:
+        """Do nothing."""
 
     def names(self) -> set[str]:
         """List the files; none where there is no such folder."""
         self._files.invalidate_cache()
-        with explained(_without_password(self._url)):
+        with explained(without_password(self._url)):
             try:
                 paths = self._files.ls(self._path, detail=False)
             except FileNotFoundError:
@@ -157,7 +209,7 @@ class RemoteFolder:
 
     def shown(self, name: str) -> str:
         """Return where a file is, for people."""
-        return _without_password(self.location(name))
+        return without_password(self.location(name))
 
     def _path_of(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}"
@@ -189,7 +241,10 @@ def _filesystem(url: str, shown: str) -> tuple[Any, str]:
     return files, str(path)
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return a folder's path or URL as it may be shown and stored."""
+    if "://" not in url:
+        return url
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -40,8 +40,12 @@ class ListedArchive:
 
 
 def list_archives(target: str | Path) -> tuple[ListedArchive, ...]:
-    """List the archives in a folder by name, the unfinished ones too; none is read."""
+    """List the archives in a folder by name, the unfinished ones too; none is read.
+
+    Raises ArchiveError where there is no such folder: its name may be misspelled.
+    """
     folder = open_folder(target)
+    folder.require()
     names = folder.names()
     stems = {
         name.removesuffix(end)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from agentobs.maintenance.archive.read import DATA, MANIFEST, check, manifest_in
 from agentobs.maintenance.archive.source import one_snapshot, read_facts, rows_query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from agentobs.maintenance.archive.source import ArchiveSource, SourceFacts
 
 _DISTRIBUTION = "agentobs-orm"
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,33 @@ async def write_archive(
     """
     require_extra()
     folder = open_folder(target)
-    async with one_snapshot(connection):
-        facts = await read_facts(connection, source, payload)
-        job = _Job(source, facts, "rows" if payload is None else "payload")
-        if kept := _find_same(folder, job):
-            return kept
-        stem = _free_stem(folder, job)
-        with folder.create(stem + DATA) as file:
-            written = HashingFile(file)
-            rows = _Rows(job, written, limits or BatchLimits(), progress)
-            await rows.copy(connection, folder.shown(stem + DATA))
-    manifest = job.manifest(rows, written)
-    check(folder, stem, manifest, progress)
-    with folder.create(stem + MANIFEST) as file:
-        file.write(render(manifest))
+    async with _alone_in(folder):
+        async with one_snapshot(connection):
+            facts = await read_facts(connection, source, payload)
+            job = _Job(source, facts, "rows" if payload is None else "payload")
+            if kept := _find_same(folder, job):
+                return kept
+            stem = _free_stem(folder, job)
+            with folder.create(stem + DATA) as file:
+                written = HashingFile(file)
+                rows = _Rows(job, written, limits or BatchLimits(), progress)
+                await rows.copy(connection, folder.shown(stem + DATA))
+        manifest = job.manifest(rows, written)
+        check(folder, stem, manifest, progress)
+        with folder.create(stem + MANIFEST) as file:
+            file.write(render(manifest))
     return _archive(folder, stem, manifest, is_new=True)
+
+
+@asynccontextmanager
+async def _alone_in(folder: Folder) -> AsyncIterator[None]:
+    """Wait until nobody else writes there: a name that is free must still be so at the end."""
+    while not folder.lock():  # noqa: ASYNC110 (the other one is another process)
+        await asyncio.sleep(_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        folder.unlock()
 
 
 class _Job:
