@@ -36,8 +36,12 @@ check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@mkdir -p build
-	$(BIN)/agentobs db sql > build/upgrade.sql
+	$(BIN)/agentobs db sql 0004 > build/upgrade.sql
+	$(BIN)/agentobs db sql 0006:head >> build/upgrade.sql
 	$(BIN)/squawk build/upgrade.sql
+# These two rewrite the event tables, and keep writers out until they are done.
+	$(BIN)/agentobs db sql 0004:0006 > build/rewrite.sql
+	$(BIN)/squawk build/rewrite.sql --exclude require-statement-timeout,renaming-table,ban-drop-table,require-concurrent-index-creation,require-concurrent-index-deletion
 	$(BIN)/python -m docs.generate --check
 	$(BIN)/pip-audit --skip-editable --progress-spinner off --output build/audit.txt
 
@@ -47,6 +51,8 @@ bench: $(READY) ## Measure, beside the floor in the same run
 	$(BIN)/python -m benchmarks.sessions
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.retention
+	$(BIN)/python -m benchmarks.maintenance_stalls
 
 .PHONY: bench-large
 bench-large: $(READY) ## The same for ten million rows in each event table; says what disk it takes

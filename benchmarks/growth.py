@@ -1,9 +1,9 @@
-"""Measure what growth costs: the way from 0003 to head, queries there and here, a month let go.
+"""Measure what growth costs: the way from 0003 to head, and queries there and here.
 
 `make bench` runs it with a million rows in each event table, `make bench-large` with ten million.
 The rows are made by SQL in a database at 0003; a copy of it is brought to head, and both are asked
 the same, in turns. Times are medians. Goals: at head no query slower than at 0003 by more than a
-tenth, and within the milliseconds named; a month dropped in less than a second.
+tenth, and within the milliseconds named.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import statistics
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from sqlalchemy import make_url
 
 from agentobs import DatabaseSettings, migrations
-from agentobs.maintenance import Policy, maintain
-from benchmarks.growth_data import DAYS, WORKFLOW, fill
+from benchmarks.growth_data import WORKFLOW, fill
 from benchmarks.server import environment, fresh_server
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 BEFORE, AFTER = "at_0003", "at_head"
 TIMES = 60
+DAYS = 390
 AGENTS = 24
 GIGABYTE = 1e9
 # A pair of rows with its indexes at 0003, and how often that room is needed at the peak: the
@@ -87,7 +87,7 @@ QUERIES = (
 
 
 def main() -> None:
-    """Print the way to head, the queries, and how a month goes."""
+    """Print the way to head, and the queries."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of each event table")
     rows = parser.parse_args().rows
@@ -98,28 +98,28 @@ def main() -> None:
 
 
 async def _measure(server: EmbeddedServer, rows: int) -> None:
-    async with _connection(server, "postgres") as connection:
+    async with open_database(server, "postgres") as connection:
         await connection.execute(f"CREATE DATABASE {BEFORE}")
-    await migrations.upgrade("0003", settings=_settings(server, BEFORE))
-    async with _connection(server, BEFORE) as connection:
-        await fill(connection, rows)
-    async with _connection(server, "postgres") as connection:
+    await migrations.upgrade("0003", settings=settings_of(server, BEFORE))
+    async with open_database(server, BEFORE) as connection:
+        now = datetime.now(UTC)
+        await fill(connection, rows, now - timedelta(days=DAYS), now)
+    async with open_database(server, "postgres") as connection:
         await connection.execute(f"CREATE DATABASE {AFTER} TEMPLATE {BEFORE}")
     await _upgrade(server, rows)
-    async with _connection(server, BEFORE) as before, _connection(server, AFTER) as after:
+    async with open_database(server, BEFORE) as before, open_database(server, AFTER) as after:
         for query in QUERIES:
             await _compare(before, after, query)
-        await _let_a_month_go(server, before, after)
 
 
 async def _upgrade(server: EmbeddedServer, rows: int) -> None:
     peak = Peak()
-    async with _connection(server, AFTER) as connection:
+    async with open_database(server, AFTER) as connection:
         start = await connection.fetchval("SELECT pg_current_wal_lsn()")
         size = await connection.fetchval("SELECT pg_database_size(current_database())")
         watching = asyncio.create_task(_watch_size(server, peak))
         began = time.perf_counter()
-        await migrations.upgrade("head", settings=_settings(server, AFTER))
+        await migrations.upgrade("head", settings=settings_of(server, AFTER))
         seconds = time.perf_counter() - began
         watching.cancel()
         with suppress(asyncio.CancelledError):
@@ -135,7 +135,7 @@ async def _upgrade(server: EmbeddedServer, rows: int) -> None:
 
 
 async def _watch_size(server: EmbeddedServer, peak: Peak) -> None:
-    async with _connection(server, "postgres") as connection:
+    async with open_database(server, "postgres") as connection:
         while True:
             size = await connection.fetchval("SELECT pg_database_size($1::text)", AFTER)
             peak.size = max(peak.size, size)
@@ -187,44 +187,9 @@ def _argument(query: Query, event: asyncpg.Record) -> UUID | str:
     return str(event["context_snapshot"]).partition(", ")[0] + "}"
 
 
-async def _let_a_month_go(
-    server: EmbeddedServer, before: asyncpg.Connection, after: asyncpg.Connection
-) -> None:
-    policy = Policy(keep=timedelta(days=DAYS - 40))
-    began = time.perf_counter()
-    plan = await maintain(policy, settings=_settings(server, AFTER))
-    dropped = time.perf_counter() - began
-    began = time.perf_counter()
-    for table, instant in (
-        ("agent_transformation_events", "started_at"),
-        ("router_performance_metrics", "measured_at"),
-    ):
-        await _delete(before, table, instant, policy)
-    deleted = time.perf_counter() - began
-    print(f"a month let go: {dropped:.2f} s by maintenance, {deleted:.1f} s by DELETE")
-    print("  " + "; ".join(map(str, plan.steps if plan else ())))
-    for name, connection in ((BEFORE, before), (AFTER, after)):
-        await connection.execute("SELECT pg_stat_force_next_flush()")
-        dead = await connection.fetchval(
-            "SELECT sum(n_dead_tup) FROM pg_stat_user_tables WHERE relname !~ 'agentobs'"
-        )
-        print(f"  dead rows {name}: {dead:,}")
-
-
-async def _delete(connection: asyncpg.Connection, table: str, instant: str, policy: Policy) -> None:
-    """Delete what maintenance drops: the months that are over for longer than is kept."""
-    async with connection.transaction():
-        # A parent can't go before its children.
-        await connection.execute("SET LOCAL session_replication_role = replica")
-        await connection.execute(
-            f"DELETE FROM {table} "  # noqa: S608
-            f"WHERE {instant} < date_trunc('month', $1::timestamptz, 'UTC')",
-            policy.now - (policy.keep or timedelta()) - timedelta(days=1),
-        )
-
-
 @asynccontextmanager
-async def _connection(server: EmbeddedServer, database: str) -> AsyncIterator[asyncpg.Connection]:
+async def open_database(server: EmbeddedServer, database: str) -> AsyncIterator[asyncpg.Connection]:
+    """Open a plain connection to a database of the server."""
     url = make_url(server.url).set(drivername="postgresql", database=database)
     connection = await asyncpg.connect(url.render_as_string(hide_password=False))
     try:
@@ -233,7 +198,8 @@ async def _connection(server: EmbeddedServer, database: str) -> AsyncIterator[as
         await connection.close()
 
 
-def _settings(server: EmbeddedServer, database: str) -> DatabaseSettings:
+def settings_of(server: EmbeddedServer, database: str) -> DatabaseSettings:
+    """Return settings that name a database of the server."""
     url = make_url(server.url).set(database=database)
     return DatabaseSettings(database_url=url.render_as_string(hide_password=False))
 

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     import asyncpg
 
-DAYS = 390
 WORKFLOW = 6
 """Events of a workflow: the first has no parent, so that 83 % are nested."""
 
 _PART = 100_000
-# The oldest row is of $1 days ago, the youngest of now.
+# Evenly from after the instant $1 to the instant $2, and $3 of them in all.
 _NUMBERED = """
-    (SELECT n, now() - make_interval(days => $1) * (1 - n / $2::float) AS at
-     FROM generate_series($3::integer, $4::integer) AS n) AS numbered
+    (SELECT n, $1::timestamptz + ($2::timestamptz - $1) * (n / $3::float) AS at
+     FROM generate_series($4::integer, $5::integer) AS n) AS numbered
 """
 _EVENTS = f"""
     INSERT INTO agent_transformation_events (
@@ -64,13 +64,15 @@ _INDEXES = """
 """
 
 
-async def fill(connection: asyncpg.Connection, rows: int) -> None:
-    """Fill both event tables of a database at 0003 with so many rows each."""
+async def fill(
+    connection: asyncpg.Connection, rows: int, first_instant: datetime, last_instant: datetime
+) -> None:
+    """Fill both event tables of a database at 0003 with so many rows each, within that time."""
     async with _without_indexes(connection):
         for first in range(1, rows + 1, _PART):
             last = min(first + _PART - 1, rows)
             for statement in (_EVENTS, _METRICS):
-                await connection.execute(statement, DAYS, rows, first, last)
+                await connection.execute(statement, first_instant, last_instant, rows, first, last)
     await connection.execute("VACUUM (ANALYZE)")
 
 

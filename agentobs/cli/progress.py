@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from agentobs.errors import MaintenanceBlockedError
@@ -47,8 +53,8 @@ class TerminalWatcher(Watcher):
         self._progress = Progress(
             TextColumn("  {task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:,.0f} of about {task.total:,.0f} rows"),
-            _Speed(""),
+            TimeElapsedColumn(),
+            _Rows(""),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
@@ -72,12 +78,15 @@ class TerminalWatcher(Watcher):
     def started(self, step: Step) -> None:
         """Print the step."""
         self._told.clear()
+        self._remove_bar()
         self._line(f"{step} …")
+        # Until rows are counted, the bar only says that the step goes on.
+        self._task = self._progress.add_task("at work", total=None)
 
     def progressed(self, rows: int, total: int) -> None:
         """Move the bar."""
         if self._task is None:
-            self._task = self._progress.add_task("reading and comparing", total=total)
+            self._task = self._progress.add_task("at work", total=total)
         self._progress.update(self._task, completed=rows, total=max(rows, total))
 
     def blocked(self, blockers: Sequence[str]) -> None:
@@ -92,6 +101,9 @@ class TerminalWatcher(Watcher):
     def finished(self, step: Step) -> None:
         """Take the bar away."""
         del step
+        self._remove_bar()
+
+    def _remove_bar(self) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
@@ -100,8 +112,11 @@ class TerminalWatcher(Watcher):
         self._console.print(Text(words))
 
 
-class _Speed(TextColumn):
-    """Rows a second."""
+class _Rows(TextColumn):
+    """How many rows are done, and how fast; nothing where they are not counted."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} rows/s" if task.speed else "")
+        if task.total is None:
+            return Text("")
+        speed = f", {task.speed:,.0f} rows/s" if task.speed else ""
+        return Text(f"{task.completed:,.0f} of about {task.total:,.0f} rows{speed}")

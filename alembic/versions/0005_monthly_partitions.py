@@ -118,7 +118,7 @@ def _take_locks() -> None:
     op.execute(f"LOCK TABLE agent_definitions, {EVENTS}, {METRICS} IN ACCESS EXCLUSIVE MODE")
     op.execute("""
         CREATE TABLE agentobs_carried (
-            position integer GENERATED ALWAYS AS IDENTITY,
+            position bigint GENERATED ALWAYS AS IDENTITY,
             table_name text NOT NULL,
             statement text NOT NULL,
             of_each_leaf text
