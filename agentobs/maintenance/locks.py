@@ -47,18 +47,20 @@ _HARMLESS: dict[Mode, frozenset[str]] = {
 # Never what they run: it may hold what users said.
 _BLOCKERS = text(
     """
-    SELECT relname, mode, format(
+    SELECT relname, mode, CASE WHEN pid IS NULL
+    THEN format('a prepared transaction (see pg_prepared_xacts, %s on %s)', mode, relname)
+    ELSE format(
         'backend %s (%s, %s, transaction open for %s s, %s on %s)',
         pid, coalesce(nullif(application_name, ''), nullif(backend_type, 'client backend'),
                       'no application name'),
         coalesce(state, backend_type),
         coalesce(round(extract(epoch FROM clock_timestamp() - xact_start))::text, '?'),
-        mode, relname)
+        mode, relname) END
     FROM pg_locks
     JOIN pg_class ON pg_class.oid = relation AND relnamespace = to_regnamespace(:schema)
-    JOIN pg_stat_activity USING (pid)
+    LEFT JOIN pg_stat_activity USING (pid)
     WHERE granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND relname IN :tables AND pid <> pg_backend_pid()
+      AND relname IN :tables AND pid IS DISTINCT FROM pg_backend_pid()
     """
 ).bindparams(bindparam("tables", expanding=True))
 

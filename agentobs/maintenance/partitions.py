@@ -144,6 +144,11 @@ async def create_like(
 async def _set_up(run: Run, leaf: str, *, model: str) -> None:
     if settings := await run.connection.scalar(_SETTINGS, {"model": model}):
         await execute_ddl(run.connection, f"ALTER TABLE {leaf} SET ({settings})")
+    await revoke_default_grants(run, leaf)
+
+
+async def revoke_default_grants(run: Run, leaf: str) -> None:
+    """Take back what the host grants on every new table: rights are those of the whole table."""
     for grantee in (await run.connection.scalars(_GRANTEES, {"table": leaf})).all():
         await execute_ddl(run.connection, f"REVOKE ALL ON {leaf} FROM {grantee}")
 

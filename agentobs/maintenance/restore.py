@@ -21,6 +21,7 @@ from agentobs.maintenance.partitions import (
     index_names,
     locks_to_attach,
     rename_indexes,
+    revoke_default_grants,
 )
 from agentobs.maintenance.states import note_payload_restored, note_released, note_restored
 from agentobs.maintenance.tables import EVENT_TABLES, MonthPartition
@@ -144,6 +145,7 @@ async def _load(run: Run, part: MonthPartition, location: str | Path, manifest: 
                 f"CREATE TABLE {run.schema.qualified(part.restoration)} AS "  # noqa: S608
                 f"SELECT {columns} FROM {run.schema.qualified(part.table.name)} WITH NO DATA",
             )
+            await revoke_default_grants(run, run.schema.qualified(part.restoration))
         await load_archive(
             run.connection,
             location,
