@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
 from heapq import heappop, heappush
-from itertools import accumulate, islice, pairwise
+from itertools import islice, pairwise
 from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -21,33 +20,16 @@ from uuid import UUID
 import orjson
 
 from agentobs.keys import uuid7_floor
+from benchmarks.vocabulary import AGENTS, WORDS, agent_name, mark, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
 Row = dict[str, Any]
 
 BATCH = 2000
-_MARKS = [Decimal(number).scaleb(-4) for number in range(10_001)]
-_SUBJECTS = (
-    "api-designer code-reviewer database-tuner debug-intelligence documentation-writer "
-    "release-manager test-author workflow-coordinator security-auditor performance-profiler "
-    "incident-responder dependency-updater schema-migrator frontend-builder data-analyst "
-    "log-reader cost-watcher prompt-editor evaluation-runner translation-checker "
-    "accessibility-tester infrastructure-planner queue-inspector changelog-keeper"
-)
-AGENTS = tuple(f"agent-{subject}" for subject in _SUBJECTS.split())
-# The n-th agent gets 1/n of what the first gets.
-_SHARES = list(accumulate(1 / rank for rank in range(1, len(AGENTS) + 1)))
-_VOCABULARY = (
-    "add fix the order refund endpoint index query slow test flaky retry timeout migration schema "
-    "review release notes customer invoice payment webhook cache key token limit stream parse log "
-    "trace error null pointer race lock thread pool session route handler model field column type "
-    "deploy rollback branch merge conflict lint format docs example config secret rotate audit "
-    "alert threshold latency percentile batch queue worker consumer offset replay backfill export"
-)
-_WORDS = _VOCABULARY.split()
 _FOLDERS = ("orders", "billing", "accounts", "search", "reports", "gateway", "jobs", "admin")
 _STRATEGIES = ("explicit", "fuzzy_match", "capability_match", "historical")
 _ERRORS = ("TimeoutError", "ToolError", "ValidationError", "RateLimitError", "ContextOverflow")
@@ -132,8 +114,8 @@ def definitions(*, seed: int = 1, versions: int = 3) -> list[Row]:
 
 
 def _definition(agent: str, version: int, rng: Random, *, active: bool) -> Row:
-    capabilities = [_text(rng, 2) for _ in range(6)]
-    triggers = [_text(rng, 3) for _ in range(8)]
+    capabilities = [words(rng, 2) for _ in range(6)]
+    triggers = [words(rng, 3) for _ in range(8)]
     document = _document(agent, version, capabilities, triggers, rng)
     return {
         "id": UUID(int=rng.getrandbits(128), version=4),
@@ -145,10 +127,10 @@ def _definition(agent: str, version: int, rng: Random, *, active: bool) -> Row:
         "capabilities": capabilities,
         "domain": rng.choice(_FOLDERS),
         "triggers": triggers,
-        "trigger_patterns": [rf"\b{rng.choice(_WORDS)}\b"],
+        "trigger_patterns": [rf"\b{rng.choice(WORDS)}\b"],
         "avg_execution_time_ms": rng.randrange(500, 60_000),
-        "success_rate": _mark(rng, 0.93, 0.04),
-        "quality_score": _mark(rng, 0.88, 0.06),
+        "success_rate": mark(rng, 0.93, 0.04),
+        "quality_score": mark(rng, 0.88, 0.06),
         "is_active": active,
         "definition_hash": f"{rng.getrandbits(256):064x}",
     }
@@ -160,11 +142,11 @@ def _document(
     return {
         "schema_version": "1.0",
         "version": f"1.{version}.0",
-        "agent_identity": {"name": agent, "description": _text(rng, 12), "color": "blue"},
+        "agent_identity": {"name": agent, "description": words(rng, 12), "color": "blue"},
         "capabilities": {"primary": capabilities[:3], "secondary": capabilities[3:]},
         "activation_patterns": {"explicit_triggers": triggers},
         "limits": {"tokens": 1000 * rng.randrange(4, 120), "seconds": rng.randrange(30, 900)},
-        "checklist": [_text(rng, 9) for _ in range(5)],
+        "checklist": [words(rng, 9) for _ in range(5)],
     }
 
 
@@ -237,19 +219,19 @@ class _Writer:
     def event(self, at: datetime, parent: Row | None, context: Row) -> Row:
         """Return one transformation."""
         rng, text = self.rng, orjson.dumps(context)
-        agent = _agent(rng)
+        agent = agent_name(rng)
         return {
             "id": _key(at, rng, random_keys=self.random_keys),
             "correlation_id": parent["correlation_id"] if parent else _random_key(rng),
             "session_id": parent["session_id"] if parent else _session(at),
             "source_agent": parent["target_agent"] if parent else "agent-workflow-coordinator",
             "target_agent": agent,
-            "transformation_reason": _text(rng, 6),
+            "transformation_reason": words(rng, 6),
             "context_snapshot": text.decode(),
             "context_keys": list(context),
             "context_size_bytes": len(text),
-            "user_request": parent["user_request"] if parent else _text(rng, 14),
-            "routing_confidence": _mark(rng, 0.82, 0.1),
+            "user_request": parent["user_request"] if parent else words(rng, 14),
+            "routing_confidence": mark(rng, 0.82, 0.1),
             "routing_strategy": rng.choice(_STRATEGIES),
             "transformation_duration_ms": rng.randrange(5, 90),
             "initialization_duration_ms": rng.randrange(2, 40),
@@ -267,9 +249,9 @@ def _end(at: datetime, rng: Random, *, running: bool) -> Row:
         "event_type": "transformation_failed" if failed else "transformation_complete",
         "total_execution_duration_ms": milliseconds,
         "success": not failed,
-        "error_message": _text(rng, 10) if failed else None,
+        "error_message": words(rng, 10) if failed else None,
         "error_type": rng.choice(_ERRORS) if failed else None,
-        "quality_score": None if failed else _mark(rng, 0.87, 0.08),
+        "quality_score": None if failed else mark(rng, 0.87, 0.08),
         "completed_at": at + timedelta(milliseconds=milliseconds),
     }
     return dict.fromkeys(end) | {"event_type": "transformation_start"} if running else end
@@ -279,7 +261,7 @@ def _context(rng: Random) -> Row:
     """Return the context of a new workflow, about 1 KB of JSON text."""
     folder = rng.choice(_FOLDERS)
     return {
-        "task": _text(rng, 12),
+        "task": words(rng, 12),
         "trace": f"{rng.getrandbits(128):032x}",
         "user": {"id": rng.randrange(5000), "team": folder, "plan": rng.choice(("free", "pro"))},
         "repository": {"name": f"{folder}-service", "commit": f"{rng.getrandbits(160):040x}"},
@@ -294,7 +276,7 @@ def _handed_over(rng: Random, context: Row) -> Row:
     """Return the context that a nested agent gets: a task, a file and a message are new to it."""
     file = _file(rng, context["user"]["team"])
     return context | {
-        "task": _text(rng, 12),
+        "task": words(rng, 12),
         "trace": f"{rng.getrandbits(128):032x}",
         "files": [*context["files"][1:], file],
         "history": [*context["history"][1:], _message(rng, rng.choice(_ROLES))],
@@ -306,11 +288,11 @@ _ROLES = ("user", "assistant", "tool")
 
 
 def _file(rng: Random, folder: str) -> str:
-    return f"src/{folder}/{rng.choice(_WORDS)}_{rng.choice(_WORDS)}.py"
+    return f"src/{folder}/{rng.choice(WORDS)}_{rng.choice(WORDS)}.py"
 
 
 def _message(rng: Random, role: str) -> Row:
-    return {"role": role, "text": _text(rng, 19), "tokens": rng.randrange(20, 900)}
+    return {"role": role, "text": words(rng, 19), "tokens": rng.randrange(20, 900)}
 
 
 def metrics(
@@ -330,7 +312,7 @@ def metrics(
     rng = Random(seed)  # noqa: S311
     requests = _Requests(rng)
     for at in span.instants(count, rng):
-        confidence = _mark(rng, 0.82, 0.1)
+        confidence = mark(rng, 0.82, 0.1)
         yield {
             "id": _key(at, rng, random_keys=random_keys),
             "correlation_id": _random_key(rng) if rng.random() < 0.9 else None,  # noqa: PLR2004
@@ -350,13 +332,13 @@ def _decision(rng: Random, requests: _Requests, confidence: Decimal) -> Row:
         "metric_type": rng.choice(("routing_decision", "cache_hit" if hit else "cache_miss")),
         "user_request_hash": request_hash,
         "context_hash": context_hash,
-        "selected_agent": _agent(rng),
+        "selected_agent": agent_name(rng),
         "selection_strategy": rng.choice(_STRATEGIES),
         "confidence_score": confidence,
         "alternative_agents": orjson.dumps(others).decode(),
         "alternatives_count": len(others),
         **_timings(rng, microseconds),
-        **{f"{name}_confidence": _mark(rng, 0.8, 0.12) for name in _COMPONENTS},
+        **{f"{name}_confidence": mark(rng, 0.8, 0.12) for name in _COMPONENTS},
         "cache_hit": hit,
         "cache_key": f"route:{request_hash[:16]}:{context_hash[:16]}",
         "cache_age_seconds": rng.randrange(3600) if hit else None,
@@ -377,12 +359,12 @@ def _timings(rng: Random, microseconds: int) -> Row:
 
 
 def _alternative(rng: Random) -> Row:
-    confidence = float(_mark(rng, 0.6, 0.15))
-    return {"agent": _agent(rng), "confidence": confidence, "reason": _text(rng, 3)}
+    confidence = float(mark(rng, 0.6, 0.15))
+    return {"agent": agent_name(rng), "confidence": confidence, "reason": words(rng, 3)}
 
 
 def _outcome(at: datetime, rng: Random, confidence: Decimal, *, settled: bool) -> Row:
-    quality = _mark(rng, 0.85, 0.1)
+    quality = mark(rng, 0.85, 0.1)
     return {
         "selection_validated": True if settled else None,
         "actual_success": rng.random() < 0.94 if settled else None,  # noqa: PLR2004
@@ -397,20 +379,8 @@ def _feedback(rng: Random, *, provided: bool) -> Row:
     return {
         "feedback_provided": provided,
         "feedback_type": kind if provided else None,
-        "feedback_details": orjson.dumps({"note": _text(rng, 8)}).decode() if provided else None,
+        "feedback_details": orjson.dumps({"note": words(rng, 8)}).decode() if provided else None,
     }
-
-
-def _agent(rng: Random) -> str:
-    return rng.choices(AGENTS, cum_weights=_SHARES)[0]
-
-
-def _text(rng: Random, words: int) -> str:
-    return " ".join(rng.choices(_WORDS, k=words))
-
-
-def _mark(rng: Random, mean: float, deviation: float) -> Decimal:
-    return _MARKS[max(0, min(10_000, round(10_000 * rng.gauss(mean, deviation))))]
 
 
 def _session(at: datetime) -> UUID:
