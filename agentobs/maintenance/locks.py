@@ -34,7 +34,12 @@ LOCK_BUDGET_SECONDS = 0.1
 """What all locks of one transaction may wait for together."""
 
 _PAUSE_SECONDS = (0.1, 0.5)
-_SET_TIMEOUT = text("SELECT set_config('lock_timeout', :timeout, true)")
+# Others wait for the commit too: it need not reach the disk at once, for what a crash takes with it
+# is done again by the next run. (One that drops a table is flushed all the same.)
+_SET_TIMEOUT = text(
+    "SELECT set_config('lock_timeout', :timeout, true), "
+    "set_config('synchronous_commit', 'off', true)"
+)
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(:key)")
 _UNLOCK = text("SELECT pg_advisory_unlock(:key)")
 _LOOK_ANEW = text("SELECT pg_stat_clear_snapshot()")
