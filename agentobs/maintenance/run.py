@@ -26,6 +26,7 @@ from agentobs.maintenance.workplace import Run, Watcher, open_run
 from agentobs.settings import read_settings
 
 if TYPE_CHECKING:
+    from agentobs.maintenance.months import Month
     from agentobs.settings import DatabaseSettings
 
 
@@ -63,14 +64,19 @@ async def maintain(
 
 
 async def _do_all(run: Run, plan: Plan) -> None:
-    """Do every step; those that others block keep none of the rest waiting, and are told last."""
+    """Do every step; those that others block are told last, and stop only others of their month."""
     blocked: list[MaintenanceBlockedError] = []
+    given_up: set[tuple[str, Month]] = set()
     for step in plan.steps:
+        month = step.part.table.name, step.part.month
+        if month in given_up:
+            continue
         run.watcher.started(step)
         try:
             await _do(run, step)
         except MaintenanceBlockedError as error:
             blocked.append(error)
+            given_up.add(month)
         else:
             run.watcher.finished(step)
     if blocked:

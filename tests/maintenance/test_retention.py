@@ -22,8 +22,9 @@ from support.maintenance import (
     steps_left,
     texts_in,
 )
+from support.shell import connect_in_transaction
 
-from agentobs.errors import ArchiveError, ConstraintError
+from agentobs.errors import ArchiveError, ConstraintError, MaintenanceBlockedError
 from agentobs.keys import uuid7_at
 from agentobs.maintenance import retention
 from agentobs.maintenance.archive import list_archives
@@ -190,3 +191,18 @@ async def test_a_table_that_has_the_name_of_an_expired_month_is_not_dropped(
 async def _by_hand(connection: AsyncConnection, name: str, month: Any) -> None:
     bounds = f"FROM ('{month.lower_id}') TO ('{month.upper_id}')"
     await connection.execute(text(f"CREATE TABLE {name} PARTITION OF {EVENTS} FOR VALUES {bounds}"))
+
+
+async def test_a_month_that_could_not_be_made_does_not_fail_to_go_in_the_same_run(
+    agentobs_database: DatabaseSettings, look: AsyncConnection, tmp_path: Path
+) -> None:
+    await add_rows(look, FEBRUARY, 2)
+    policy = letting_go(FEBRUARY, archive=tmp_path)
+    async with connect_in_transaction(agentobs_database) as reader:
+        await reader.execute(text(f"SELECT count(*) FROM {EVENTS}_default"))
+        with pytest.raises(MaintenanceBlockedError, match=f"{EVENTS}_default"):
+            await maintained(agentobs_database, policy, patience_seconds=0)
+
+    assert len(await texts_in(look)) == 2
+    await maintained(agentobs_database, policy)
+    assert await texts_in(look) == []
