@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Table, inspect, text
@@ -10,17 +12,28 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from agentobs.errors import InvalidValueError
 from agentobs.models.time_ordered import instant_column, instant_of_key, key_of_instant
 from agentobs.sessions.failures import driver_errors_explained
+from agentobs.sessions.pool_watch import count_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from sqlalchemy import Column, Connection, Dialect
     from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.pool import PoolProxiedConnection
 
     from agentobs.models.base import Base
 
-# A statement of its own begins the transaction, for COPY goes past SQLAlchemy, which begins one
-# late: as the first act it would commit by itself, and a rollback would leave the rows there.
+# Where a transaction is to begin, a statement of its own begins it, for COPY goes past SQLAlchemy,
+# which begins one late: as the first act it would commit by itself, and a rollback would leave the
+# rows there.
 _BEGIN = text("SELECT 1")
 
 
@@ -45,13 +58,32 @@ async def copy_rows(
     names = tuple(rows[0])
     columns = [_column(table, name) for name in names]
     records = list(_records(rows, columns, connection.dialect))
-    await connection.execute(_BEGIN)
-    raw = await connection.get_raw_connection()
-    with driver_errors_explained():
-        await cast("Any", raw.driver_connection).copy_records_to_table(
-            table.name, schema_name=_schema(connection), columns=names, records=records
-        )
-    return len(records)
+    return await copy_records(connection, model, names, records)
+
+
+async def copy_records(
+    connection: AsyncConnection,
+    model: type[Base],
+    columns: Sequence[str],
+    records: Sequence[tuple[Any, ...]],
+    *,
+    slice_rows: int = 50,
+) -> int:
+    """Copy records, which the driver can take as they are, in one COPY; return how many they are.
+
+    They are encoded `slice_rows` at a time, for that keeps the interpreter busy: in between the
+    other tasks of the loop go on, and the other threads. As for `copy_rows`, the rows are part of
+    the connection's transaction, and in autocommit one by themselves. Raises the errors of a
+    statement.
+    """
+    return await _copy(
+        connection,
+        "copy_records_to_table",
+        cast("Table", inspect(model).local_table).name,
+        schema_name=schema_of(connection),
+        columns=columns,
+        records=_in_slices(records, slice_rows),
+    )
 
 
 async def copy_lines_to(
@@ -90,12 +122,42 @@ async def copy_lines_from(
     return await _copy(connection, "copy_from_query", query, output=sink, format="text")
 
 
+def schema_of(connection: AsyncConnection) -> str | None:
+    """Return the schema that the tables are in, where one was chosen."""
+    options = cast("Connection", connection.sync_connection).get_execution_options()
+    return cast("str | None", options.get("schema_translate_map", {}).get(None))
+
+
 async def _copy(connection: AsyncConnection, method: str, *arguments: Any, **options: Any) -> int:
-    await connection.execute(_BEGIN)
     raw = await connection.get_raw_connection()
+    if not _is_ready(connection, raw):
+        await connection.execute(_BEGIN)
+    count_query(raw)
     with driver_errors_explained():
         status: str = await getattr(raw.driver_connection, method)(*arguments, **options)
     return int(status.rpartition(" ")[2])
+
+
+def _is_ready(connection: AsyncConnection, raw: PoolProxiedConnection) -> bool:
+    driver, adapted = cast("Any", raw.driver_connection), cast("Any", raw.dbapi_connection)
+    if driver.is_closed():
+        # A statement of SQLAlchemy's finds that out as well, and lets another one be opened.
+        return False
+    in_autocommit = connection.dialect.detect_autocommit_setting(adapted)
+    return in_autocommit or bool(driver.is_in_transaction())
+
+
+async def _in_slices(
+    records: Sequence[tuple[Any, ...]], rows: int
+) -> AsyncIterator[tuple[Any, ...]]:
+    for start in range(0, len(records), rows):
+        if start:
+            await asyncio.sleep(0)
+            # Who only gives the interpreter up has it back before another thread is awake: that
+            # takes a sleep, which the system makes 50 microseconds long.
+            time.sleep(0.000_001)  # noqa: ASYNC251
+        for record in records[start : start + rows]:
+            yield record
 
 
 async def _connection(target: AsyncSession | AsyncConnection) -> AsyncConnection:
@@ -153,8 +215,3 @@ def _value(
         # The words of others may quote the value.
         rule = error.rule if isinstance(error, InvalidValueError) else "is of another type"
         raise InvalidValueError(f"{column.table.name}.{column.name}", rule) from None
-
-
-def _schema(connection: AsyncConnection) -> str | None:
-    options = cast("Connection", connection.sync_connection).get_execution_options()
-    return cast("str | None", options.get("schema_translate_map", {}).get(None))

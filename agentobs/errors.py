@@ -30,6 +30,10 @@
     │   └── ArchiveMismatchError    it does not fit the table
     ├── MaintenanceError            maintenance of the partitions was refused or failed
     │   └── MaintenanceBlockedError others kept locks that it needs, for too long
+    ├── RecorderError               the recorder can't do what was asked
+    │   ├── RecorderClosedError     it was closed, and takes nothing any more
+    │   └── BarrierTimeoutError     what was accepted is not safe yet, though a barrier waited
+    ├── SpoolError                  a file that holds records for later can't be written or read
     ├── EmbeddedServerError         the embedded PostgreSQL did not start, stop or answer
     └── DefinitionError             an agent definition file can't be read
 
@@ -43,6 +47,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+    from uuid import UUID
 
 
 class AgentobsError(Exception):
@@ -132,7 +137,12 @@ class StatementTimeoutError(DatabaseError, TimeoutError):
 
 
 class ConstraintError(DatabaseError):
-    """A row breaks the constraint named `constraint`, or NOT NULL of `column`."""
+    """A row breaks the constraint named `constraint`, or NOT NULL of `column`.
+
+    `missing` are the parents that are not there, where a link to a parent was refused: up to 100.
+    """
+
+    missing: tuple[UUID, ...] = ()
 
 
 class InvalidDataError(DatabaseError):
@@ -246,6 +256,31 @@ class MaintenanceBlockedError(MaintenanceError):
     def __init__(self, message: str, *, blockers: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.blockers = tuple(blockers)
+
+
+class RecorderError(AgentobsError):
+    """The recorder can't do what was asked; what it had accepted stays accepted."""
+
+
+class RecorderClosedError(RecorderError):
+    """The recorder was closed: make another one, or start it again."""
+
+
+class BarrierTimeoutError(RecorderError, TimeoutError):
+    """A barrier waited in vain for `pending` records to be safe; they are still on their way."""
+
+    def __init__(self, message: str, *, pending: int) -> None:
+        Exception.__init__(self, message)
+        self.pending = pending
+
+
+class SpoolError(AgentobsError):
+    """The file or folder at `path`, which holds records for later, can't be written or read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class EmbeddedServerError(AgentobsError):

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 from support.models import new_definition, required_of_an_event
+from support.pools import onlooker
+from support.recorder_rows import Event, records_of
+from support.shell import connect
 
 from agentobs import (
     AgentDefinition,
@@ -18,14 +23,14 @@ from agentobs import (
     create_session_factory,
     migrations,
 )
-from agentobs.bulk import copy_rows
-from agentobs.errors import InvalidDataError, InvalidValueError
+from agentobs.bulk import copy_records, copy_rows
+from agentobs.errors import ConnectionFailedError, InvalidDataError, InvalidValueError
 from agentobs.keys import EPOCH, instant_of, uuid7_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 COUNT = select(func.count()).select_from(AgentTransformationEvent)
 LONG_AGO = datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=UTC)
@@ -33,6 +38,21 @@ LONG_AGO = datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=UTC)
 
 def rows(count: int, **values: Any) -> list[dict[str, Any]]:
     return [required_of_an_event() | values for _ in range(count)]
+
+
+@contextmanager
+def statements_beside(connection: AsyncConnection) -> Iterator[list[str]]:
+    """Collect what SQLAlchemy sends in the block; a COPY goes past it."""
+    sent: list[str] = []
+
+    def collect(*arguments: Any) -> None:
+        sent.append(arguments[2])
+
+    event.listen(connection.sync_connection, "before_cursor_execute", collect)
+    try:
+        yield sent
+    finally:
+        event.remove(connection.sync_connection, "before_cursor_execute", collect)
 
 
 async def stored_events(session: AsyncSession) -> list[tuple[UUID, datetime]]:
@@ -249,3 +269,70 @@ async def test_a_key_or_an_instant_that_only_a_later_row_has_is_not_overwritten(
 
     with pytest.raises(InvalidValueError, match="another set of columns"):
         await copy_rows(session, AgentTransformationEvent, [lacking, *rows(1, **both)])
+
+
+async def test_a_copy_in_autocommit_is_a_transaction_by_itself_in_one_round_trip(
+    agentobs_database: DatabaseSettings, agentobs_engine: AsyncEngine
+) -> None:
+    async with connect(agentobs_database) as connection, agentobs_engine.connect() as other:
+        with statements_beside(connection) as sent:
+            await copy_records(connection, Event, *records_of(Event, 3))
+
+        assert sent == []
+        assert await other.scalar(COUNT) == 3
+
+
+async def test_a_copy_in_a_transaction_that_has_begun_sends_nothing_else(
+    session: AsyncSession,
+) -> None:
+    connection = await session.connection()
+    await connection.execute(COUNT)
+
+    with statements_beside(connection) as sent:
+        await copy_records(connection, Event, *records_of(Event, 3))
+
+    assert sent == []
+
+
+async def test_records_that_are_copied_in_slices_are_one_statement(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    columns, records = records_of(Event, 7)
+    async with connect(agentobs_database) as connection:
+        broken = [*records, tuple("x" for _ in columns)]
+        with pytest.raises(InvalidDataError):
+            await copy_records(connection, Event, columns, broken, slice_rows=2)
+        assert await connection.scalar(COUNT) == 0
+
+        copied = await copy_records(connection, Event, columns, records, slice_rows=2)
+        assert copied == await connection.scalar(COUNT) == 7
+
+
+async def test_a_copy_after_its_connection_has_ended_says_so_and_the_next_one_has_another(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    async with connect(agentobs_database) as connection, onlooker(agentobs_database) as eye:
+        await eye.terminate(*await eye.pids())
+
+        with pytest.raises(ConnectionFailedError):
+            await copy_records(connection, Event, *records_of(Event, 3))
+        await connection.rollback()
+        assert await copy_records(connection, Event, *records_of(Event, 3)) == 3
+
+
+async def test_between_slices_the_other_tasks_of_the_loop_go_on(session: AsyncSession) -> None:
+    connection = await session.connection()
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(count_turns())
+    columns, records = records_of(Event, 300)
+    await copy_records(connection, Event, columns, records, slice_rows=1)
+    task.cancel()
+
+    assert turns >= 299

@@ -23,6 +23,9 @@ RAISED = [
     errors.SchemaMismatchError("no table", sqlstate="42P01", table="t"),
     errors.DatabaseNotRunningError("not started"),
     errors.EventLoopError("another loop"),
+    errors.RecorderError("can't"),
+    errors.RecorderClosedError("closed"),
+    errors.BarrierTimeoutError("2 are pending", pending=2),
     errors.CreateAllRefusedError("run the migrations"),
     errors.MigrationError("failed", revision="0001"),
     errors.TablesExistError("they exist"),
@@ -36,6 +39,7 @@ RAISED = [
     errors.ArchiveMismatchError("y2026m01.parquet", "another table"),
     errors.MaintenanceError("failed"),
     errors.MaintenanceBlockedError("blocked", blockers=["backend 42"]),
+    errors.SpoolError(Path("spool"), "no space"),
     errors.EmbeddedServerError("no start", log_file=Path("server.log")),
     errors.DefinitionError(Path("agent.yaml"), "is empty", line=3),
 ]

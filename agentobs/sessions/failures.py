@@ -13,6 +13,7 @@ import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from asyncpg.exceptions import (
     ClientConfigurationError,
@@ -46,11 +47,16 @@ _TRUSTED_CLASSES = frozenset(
 _OUR_STATES = frozenset({"AO001", "AO002", "AO003", "AO004"})
 # Of an untrusted class, but never with a value: too long a text, a division by zero.
 _TRUSTED_STATES = _OUR_STATES | {"22001", "22012"}
+_FOREIGN_KEY = "23503"
+_PARENT_KEY = "agent_transformation_events_parent_event_id_fkey"
 # And what the triggers raise that keep the link to a parent, in the words of a foreign key.
 _OUR_WORDS = re.compile(
     '(insert or )?update on table "agent_transformation_events" violates foreign key constraint '
-    '"agent_transformation_events_parent_event_id_fkey"'
+    f'"{_PARENT_KEY}"'
 )
+_ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+# Their detail, as long as it holds ids and nothing else.
+_MISSING_PARENTS = re.compile(f"Missing in agent_transformation_events: ({_ID}(?:, {_ID})*)")
 # A partition, and its primary key, which is called after it.
 _PARTITION = re.compile(
     "(agent_transformation_events|router_performance_metrics)_(?:y[0-9]+m[0-9]{2}|default)(_pkey)?"
@@ -113,6 +119,7 @@ class Facts:
     table: str | None = None
     column: str | None = None
     constraint: str | None = None
+    missing: tuple[UUID, ...] = ()
     is_stale_plan: bool = False
     is_tls_refused: bool = False
     is_certificate_refused: bool = False
@@ -127,6 +134,7 @@ def facts_of(error: BaseException) -> Facts:
         table=_of_the_whole(getattr(driver, "table_name", None)),
         column=getattr(driver, "column_name", None),
         constraint=_of_the_whole(getattr(driver, "constraint_name", None)),
+        missing=_missing_parents(driver),
         is_stale_plan=isinstance(driver, InvalidCachedStatementError),
         is_tls_refused=isinstance(driver, ConnectionError) and _SSL_REFUSED in str(driver),
         is_certificate_refused=isinstance(driver, ssl.SSLCertVerificationError),
@@ -137,6 +145,14 @@ def _of_the_whole(name: str | None) -> str | None:
     """Return the name of a table, or its key, where the server names that of a partition."""
     part = name and _PARTITION.fullmatch(name)
     return part[1] + (part[2] or "") if part else name
+
+
+def _missing_parents(driver: BaseException) -> tuple[UUID, ...]:
+    facts = getattr(driver, "sqlstate", None), getattr(driver, "constraint_name", None)
+    if facts != (_FOREIGN_KEY, _PARENT_KEY):
+        return ()
+    found = _MISSING_PARENTS.fullmatch(getattr(driver, "detail", None) or "")
+    return tuple(map(UUID, found[1].split(", "))) if found else ()
 
 
 def driver_error(error: BaseException) -> BaseException:
@@ -250,13 +266,16 @@ def _as_of_sqlalchemy(
 
 
 def _make(kind: type[errors.DatabaseError], message: str, facts: Facts) -> errors.DatabaseError:
-    return kind(
+    error = kind(
         message,
         sqlstate=facts.sqlstate,
         table=facts.table,
         column=facts.column,
         constraint=facts.constraint,
     )
+    if isinstance(error, errors.ConstraintError):
+        error.missing = facts.missing
+    return error
 
 
 def _kind_of(driver: BaseException, sqlstate: str | None) -> type[errors.DatabaseError]:
