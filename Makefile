@@ -50,6 +50,9 @@ bench: $(READY) ## Measure, beside the floor in the same run
 	$(BIN)/python -m benchmarks.migrations
 	$(BIN)/python -m benchmarks.sessions
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.insert_crossing
+	$(BIN)/python -m benchmarks.recorder
+	$(BIN)/python -m benchmarks.recorder_calls
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.retention
 	$(BIN)/python -m benchmarks.maintenance_stalls

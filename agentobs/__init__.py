@@ -21,6 +21,16 @@ if TYPE_CHECKING:
         RouterPerformanceMetric,
         metadata,
     )
+    from agentobs.recorder import (
+        Alternative,
+        Confidence,
+        Decision,
+        Recorder,
+        RoutingDecision,
+        Timings,
+        Transformation,
+        record_in,
+    )
     from agentobs.sessions import (
         Database,
         Health,
@@ -31,27 +41,36 @@ if TYPE_CHECKING:
         create_session_factory,
         get_database,
     )
-    from agentobs.settings import DatabaseSettings
+    from agentobs.settings import DatabaseSettings, RecorderSettings
 
 __all__ = [
     "AgentDefinition",
     "AgentStatus",
     "AgentTransformationEvent",
     "AgentobsError",
+    "Alternative",
+    "Confidence",
     "Database",
     "DatabaseSettings",
+    "Decision",
     "EventType",
     "FeedbackType",
     "Health",
     "MetricType",
     "PoolStats",
+    "Recorder",
+    "RecorderSettings",
     "RouterPerformanceMetric",
+    "RoutingDecision",
+    "Timings",
+    "Transformation",
     "close_database",
     "create_engine",
     "create_read_engine",
     "create_session_factory",
     "get_database",
     "metadata",
+    "record_in",
 ]
 
 _HOMES = {
@@ -59,20 +78,29 @@ _HOMES = {
     "AgentStatus": "agentobs.models",
     "AgentTransformationEvent": "agentobs.models",
     "AgentobsError": "agentobs.errors",
+    "Alternative": "agentobs.recorder",
+    "Confidence": "agentobs.recorder",
     "Database": "agentobs.sessions",
     "DatabaseSettings": "agentobs.settings",
+    "Decision": "agentobs.recorder",
     "EventType": "agentobs.models",
     "FeedbackType": "agentobs.models",
     "Health": "agentobs.sessions",
     "MetricType": "agentobs.models",
     "PoolStats": "agentobs.sessions",
+    "Recorder": "agentobs.recorder",
+    "RecorderSettings": "agentobs.settings",
     "RouterPerformanceMetric": "agentobs.models",
+    "RoutingDecision": "agentobs.recorder",
+    "Timings": "agentobs.recorder",
+    "Transformation": "agentobs.recorder",
     "close_database": "agentobs.sessions",
     "create_engine": "agentobs.sessions",
     "create_read_engine": "agentobs.sessions",
     "create_session_factory": "agentobs.sessions",
     "get_database": "agentobs.sessions",
     "metadata": "agentobs.models",
+    "record_in": "agentobs.recorder",
 }
 
 

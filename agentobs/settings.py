@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -168,12 +168,88 @@ class DatabaseSettings(BaseSettings):
         return self.migration_url is not None or self.names_database
 
 
+class RecorderSettings(BaseSettings):
+    """How a recorder takes records and brings them to the database.
+
+    In Python the fields are arguments of `Recorder`. Durations are seconds, sizes are bytes.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGENTOBS_RECORDER_",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    delivery: Literal["drop", "block", "spool"] = Field(
+        default="drop",
+        description="What happens when the buffer is full: `drop` and count, `block` the caller, "
+        "or `spool`: every record is in a local file before its call returns",
+    )
+    lenient: bool = Field(
+        default=True,
+        description="Whether a record that can't be accepted is counted and logged once, instead "
+        "of raising where it was made",
+    )
+    folder: Path | None = Field(
+        default=None,
+        description="Where spools and dead letters are; unset: agentobs/recorder in the user's "
+        "state folder",
+    )
+    buffer_rows: int = Field(default=20_000, ge=1, description="The most records in the buffer")
+    buffer_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="The most bytes of records in the buffer"
+    )
+    flush_rows: int = Field(
+        default=2_000, ge=1, le=20_000, description="How many records make a flush, and a batch"
+    )
+    flush_interval: Seconds = Field(
+        default=1.0, description="How long a record may wait before it is written"
+    )
+    block_timeout: Limit = Field(
+        default=0.0, description="How long `block` waits before it drops after all; 0: no limit"
+    )
+    announce_after: Limit = Field(
+        default=10.0, description="After which time a run is written though it has not ended"
+    )
+    parent_wait: Limit = Field(
+        default=30.0, description="How long a row waits for its parent's from another process"
+    )
+    outcome_wait: Limit = Field(
+        default=30.0, description="How long an outcome or feedback waits for its decision's row"
+    )
+    context_limit: int = Field(
+        default=256 * 2**10,
+        ge=4096,
+        description="The most bytes of a context; of a larger one size, hash and a preview stay",
+    )
+    close_timeout: Limit = Field(
+        default=10.0, description="How long close() and the exit of Python wait for the last rows"
+    )
+    report_interval: Limit = Field(
+        default=60.0, description="How often statistics are logged, where there is news; 0: never"
+    )
+
+
 def read_settings() -> DatabaseSettings:
     """Read the environment; raise ConfigurationError that names the variable, not its value."""
     try:
         return DatabaseSettings()
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        name = str(fault["loc"][0]).upper()
-        setting = name if name.startswith("AGENTOBS_") else f"AGENTOBS_{name}"
-        raise ConfigurationError(f"{setting}: {fault['msg']}", setting=setting) from None
+        raise _wrong_setting(error, "AGENTOBS_") from None
+
+
+def read_recorder_settings(**options: Any) -> RecorderSettings:
+    """Read the environment, over which `options` win; raise ConfigurationError as above."""
+    try:
+        return RecorderSettings(**options)
+    except ValidationError as error:
+        raise _wrong_setting(error, "AGENTOBS_RECORDER_") from None
+
+
+def _wrong_setting(error: ValidationError, prefix: str) -> ConfigurationError:
+    fault = error.errors(include_input=False, include_url=False)[0]
+    name = str(fault["loc"][0]).upper()
+    setting = name if name.startswith("AGENTOBS_") else f"{prefix}{name}"
+    return ConfigurationError(f"{setting}: {fault['msg']}", setting=setting)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from sqlalchemy import (
@@ -23,12 +23,13 @@ from typer.cli import get_docs_for_click
 
 from agentobs.cli import app
 from agentobs.models import metadata
-from agentobs.settings import DatabaseSettings
+from agentobs.settings import DatabaseSettings, RecorderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic.fields import FieldInfo
+    from pydantic_settings import BaseSettings
     from sqlalchemy import Column, Constraint, Table
     from sqlalchemy.engine import Dialect
 
@@ -84,6 +85,13 @@ How they work together is in [sessions.md](sessions.md); the variables of test r
 [testing.md](testing.md).
 """
 
+_RECORDER_SETTINGS_INTRO = """\
+## Of a recorder
+
+They are a `RecorderSettings`; in Python they are arguments of `Recorder`, in lower case and without
+the prefix. What they do is in [recorder.md](recorder.md).
+"""
+
 _DIAGRAM_NOTE = """\
 ## How they belong together
 
@@ -129,17 +137,32 @@ def schema_page() -> str:
 
 def settings_page() -> str:
     """Return docs/settings.md, from the fields of the settings."""
-    rows = (_setting_row(name, field) for name, field in DatabaseSettings.model_fields.items())
-    table = _markdown_table(("variable", "unset", "meaning"), rows)
-    return "\n".join(
-        [_MADE_FROM.format(source="agentobs/settings.py"), "", _SETTINGS_INTRO, table, ""]
-    )
+    parts = [
+        _MADE_FROM.format(source="agentobs/settings.py"),
+        _SETTINGS_INTRO.rstrip(),
+        _settings_table(DatabaseSettings),
+        _RECORDER_SETTINGS_INTRO.rstrip(),
+        _settings_table(RecorderSettings),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _setting_row(name: str, field: FieldInfo) -> tuple[str, ...]:
-    variable = field.validation_alias or f"AGENTOBS_{name.upper()}"
-    default = "" if field.default is None else f"{field.default:g}"
-    return f"`{variable}`", default, field.description or ""
+def _settings_table(settings: type[BaseSettings]) -> str:
+    prefix = settings.model_config.get("env_prefix", "")
+    rows = (_setting_row(prefix, name, field) for name, field in settings.model_fields.items())
+    return _markdown_table(("variable", "unset", "meaning"), rows)
+
+
+def _setting_row(prefix: str, name: str, field: FieldInfo) -> tuple[str, ...]:
+    variable = field.validation_alias or f"{prefix}{name.upper()}"
+    return f"`{variable}`", _shown(field.default), field.description or ""
+
+
+def _shown(default: Any) -> str:
+    if default is None:
+        return ""
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return f"{default:.10g}" if is_number else str(default).lower()
 
 
 def cli_page() -> str:

@@ -14,7 +14,7 @@ from support.docs_pages import Page, all_pages
 from support.shell import REPOSITORY
 
 from agentobs.models import metadata
-from agentobs.settings import DatabaseSettings
+from agentobs.settings import DatabaseSettings, RecorderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,9 +48,10 @@ def anchors(page: Path) -> set[str]:
 
 
 def variables_in_the_code() -> set[str]:
-    fields = DatabaseSettings.model_fields.items()
     of_settings = {
-        str(field.validation_alias or f"AGENTOBS_{name.upper()}") for name, field in fields
+        str(field.validation_alias or f"{settings.model_config['env_prefix']}{name.upper()}")
+        for settings in (DatabaseSettings, RecorderSettings)
+        for name, field in settings.model_fields.items()
     }
     sources = (REPOSITORY / "agentobs" / "testing").glob("*.py")
     return of_settings.union(*(READ_BY_TESTING.findall(path.read_text()) for path in sources))
@@ -124,7 +125,7 @@ def test_every_variable_that_the_code_reads_is_on_a_page() -> None:
 def test_every_variable_that_the_readme_and_the_messages_name_is_read_by_the_code() -> None:
     sources = [REPOSITORY / "README.md", *(REPOSITORY / "agentobs").rglob("*.py")]
     named = {name for path in sources for name in VARIABLE.findall(path.read_text("utf-8"))}
-    assert named - {"AGENTOBS_"} <= variables_in_the_code()
+    assert named - {"AGENTOBS_", "AGENTOBS_RECORDER_"} <= variables_in_the_code()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,300 @@
+"""From a record to an entry of the buffer: what the host's call must do, and no more.
+
+A context may change after the call, so its JSON is made here; a request is hashed here, so that
+nothing of it is kept. Everything else is left to the writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from agentobs.errors import InvalidValueError
+from agentobs.keys import uuid7_with
+from agentobs.recorder.entries import Entry, Kind
+from agentobs.recorder.records import (
+    Decision,
+    FeedbackRecord,
+    Outcome,
+    RoutingDecision,
+    Transformation,
+)
+from agentobs.recorder.rows import Place, RunEnd, decision_values, end_of, event_values
+from agentobs.recorder.run import Run, UnrecordedRun
+from agentobs.recorder.sanitize import (
+    MARKER,
+    EncodedJson,
+    context_keys,
+    encode_context,
+    hash_json,
+)
+from agentobs.recorder.trace_context import CURRENT, TraceContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Redact = Callable[[Any], Any]
+
+logger = logging.getLogger("agentobs.recorder")
+
+_KEY_BITS, _RANDOM_BITS, _VERSION = 128, 62, 4
+_HASHED = {"context": None, "user_request": None}
+# What stands for a context on which the hook failed.
+_WITHHELD = EncodedJson(f'{{"{MARKER}":{{"redaction_failed":true}}}}', 2, 1, False)
+
+
+class Intake:
+    """Makes entries. `redact` gets each context and request before anything else sees it."""
+
+    def __init__(self, context_limit: int, redact: Redact | None, *, is_lenient: bool) -> None:
+        self._limit = context_limit
+        self._redact = redact
+        self._is_lenient = is_lenient
+        self._has_hook_failed = False
+        # Not the random module's own: a host that seeds it in each process would repeat keys.
+        self._bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311 (keys are no secrets)
+
+    def decision(self, record: RoutingDecision) -> tuple[Decision, Entry]:
+        """Take a routing decision."""
+        _require("record", record, RoutingDecision)
+        measured_at = record.measured_at or datetime.now(UTC)
+        key = uuid7_with(measured_at, self._bits(_RANDOM_BITS))
+        correlation_id = record.correlation_id or self._correlation(CURRENT.get())
+        make = partial(
+            decision_values,
+            key,
+            measured_at,
+            correlation_id,
+            _without_hashed(record),
+            request_hash=self._request_hash(record.user_request),
+            context_hash=self._context_hash(record.context),
+        )
+        return Decision(key, correlation_id, record), Entry(Kind.DECISION, key, make)
+
+    def whole(self, record: Transformation | RoutingDecision) -> Entry:
+        """Take what a host reports whole; of a transformation that goes on no end will follow."""
+        if isinstance(record, RoutingDecision):
+            return self.decision(record)[1]
+        facts = self.facts(record, None)
+        return facts.entry(end_of(record, facts.started_at))
+
+    def facts(self, record: Transformation, decision: Decision | None) -> EventFacts:
+        """Take what is known of a run when it begins."""
+        _require("record", record, Transformation)
+        if decision is not None:
+            _require("decision", decision, Decision)
+        started_at = record.started_at or datetime.now(UTC)
+        key = uuid7_with(started_at, self._bits(_RANDOM_BITS))
+        snapshot = record.context_snapshot
+        place = self._place(record, decision)
+        values = event_values(key, started_at, record, place, self.request(record.user_request))
+        if snapshot is None:
+            return EventFacts(place, values, None)
+        # As it is stored: what the hook took out has no name there either.
+        context = self._redacted(snapshot)
+        encoded = self._encoded(context)
+        values["context_snapshot"] = encoded.text
+        values["context_keys"] = [] if context is None else context_keys(context)
+        values["context_size_bytes"] = encoded.size
+        return EventFacts(place, values, encoded)
+
+    def _place(self, record: Transformation, decision: Decision | None) -> Place:
+        """Find out what the decision and the surrounding run say; the record's own words win."""
+        here = CURRENT.get()
+        workflow = record.correlation_id or (decision and decision.correlation_id)
+        # A parent and its child share their workflow.
+        if here is None or workflow not in (None, here.correlation_id):
+            here = TraceContext(workflow or self._correlation(here))
+        return Place(
+            here.correlation_id,
+            record.parent_event_id or here.parent_event_id,
+            record.session_id or here.session_id,
+            record.source_agent if record.source_agent is not None else here.agent,
+            _first(record.routing_confidence, decision and decision.confidence_score),
+            _first(record.routing_strategy, decision and decision.strategy),
+        )
+
+    def unrecorded_decision(self, record: object, values: Mapping[str, Any]) -> Decision:
+        """Return a decision for the host to go on with, of which there will be no row."""
+        agent = values.get("selected_agent")
+        made = (
+            record
+            if isinstance(record, RoutingDecision)
+            else RoutingDecision.model_construct(selected_agent=agent)
+        )
+        key = uuid7_with(datetime.now(UTC), self._bits(_RANDOM_BITS))
+        return Decision(key, self._correlation(CURRENT.get()), made)
+
+    def unrecorded_run(self, record: object, values: Mapping[str, Any]) -> Run:
+        """Return a run for the host to go on with, of which there will be no row."""
+        agent = values.get("target_agent", "")
+        made = (
+            record
+            if isinstance(record, Transformation)
+            else Transformation.model_construct(target_agent=agent)
+        )
+        facts = self.facts(Transformation(target_agent=""), None)
+        return UnrecordedRun(facts, made)
+
+    def outcome(
+        self, decision: Decision | UUID | str, success: bool | None, quality_score: float | None
+    ) -> Entry:
+        """Take what came of a decision."""
+        outcome = Outcome(success=success, quality_score=quality_score)
+        values = {
+            "selection_validated": True,
+            "actual_success": outcome.success,
+            "actual_quality_score": outcome.quality_score,
+            "validated_at": datetime.now(UTC),
+        }
+        return Entry(Kind.OUTCOME, key_of(decision), lambda: values)
+
+    def feedback(
+        self,
+        decision: Decision | UUID | str,
+        feedback_type: str,
+        details: Mapping[Any, Any] | None,
+    ) -> Entry:
+        """Take what a person said of a decision."""
+        record = FeedbackRecord(feedback_type=feedback_type, details=details)
+        encoded = self.context(record.details)
+        values = {
+            "feedback_provided": True,
+            "feedback_type": record.feedback_type,
+            "feedback_details": encoded and encoded.text,
+        }
+        return _entry(Kind.FEEDBACK, key_of(decision), lambda: values, encoded)
+
+    def context(self, context: Mapping[Any, Any] | None) -> EncodedJson | None:
+        """Redact a context and encode it, as it is now."""
+        if context is None:
+            return None
+        return self._encoded(self._redacted(context))
+
+    def request(self, request: str | None) -> str | None:
+        """Redact a request."""
+        if request is None or self._redact is None:
+            return request
+        redacted = self._call_redact(request, None)
+        return redacted if redacted is None or isinstance(redacted, str) else str(redacted)
+
+    def _correlation(self, here: TraceContext | None) -> UUID:
+        if here is not None:
+            return here.correlation_id
+        return UUID(int=self._bits(_KEY_BITS), version=_VERSION)
+
+    def _request_hash(self, request: str | None) -> str | None:
+        request = self.request(request)
+        if request is None:
+            return None
+        return hashlib.sha256(request.encode(errors="replace")).hexdigest()
+
+    def _context_hash(self, context: Mapping[Any, Any] | None) -> str | None:
+        redacted = None if context is None else self._redacted(context)
+        return None if redacted is None else hash_json(redacted)
+
+    def _encoded(self, redacted: Mapping[Any, Any] | None) -> EncodedJson:
+        return _WITHHELD if redacted is None else encode_context(redacted, self._limit)
+
+    def _redacted(self, context: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+        """Return what the hook leaves of a context; None where it failed."""
+        if self._redact is None:
+            return context
+        redacted = self._call_redact(context, _WITHHELD)
+        if redacted is _WITHHELD:
+            return None
+        return redacted if isinstance(redacted, Mapping) else {"value": redacted}
+
+    def _call_redact(self, value: Any, instead: Any) -> Any:
+        """Call the host's hook; what it fails on is not stored."""
+        try:
+            return self._redact(value) if self._redact else value
+        except Exception as error:
+            if not self._is_lenient:
+                raise
+            if not self._has_hook_failed:
+                self._has_hook_failed = True
+                name = type(error).__name__
+                logger.error("redact failed, and what it fails on is not stored: %s", name)  # noqa: TRY400 (its words may quote what was recorded)
+            return instead
+
+
+class EventFacts:
+    """What is known of a run when it begins, from which its rows are made."""
+
+    __slots__ = ("_context", "_values", "place")
+
+    def __init__(self, place: Place, values: dict[str, Any], context: EncodedJson | None) -> None:
+        self.place = place
+        self._values = values
+        self._context = context
+
+    @property
+    def id(self) -> UUID:
+        """The key of the run's row."""
+        key: UUID = self._values["id"]
+        return key
+
+    @property
+    def started_at(self) -> datetime:
+        """When the run began."""
+        instant: datetime = self._values["started_at"]
+        return instant
+
+    def entry(self, end: RunEnd, *, is_start: bool = False) -> Entry:
+        """Return the row of the run with this end."""
+        values = self._values
+        entry = _entry(Kind.TRANSFORMATION, self.id, lambda: values | end._asdict(), self._context)
+        texts = (values["user_request"], values["transformation_reason"], end.error_message)
+        entry.size += sum(len(text) for text in texts if text)
+        entry.is_start = is_start
+        if is_start:
+            # Counted with its end.
+            entry.changes = entry.cuts = 0
+        return entry
+
+
+def _without_hashed(record: RoutingDecision) -> RoutingDecision:
+    """Return what a row tells of a record; its context is the host's, and may be large."""
+    # Ten times as fast as the model's own copy, which the host would wait for.
+    kept = object.__new__(RoutingDecision)
+    object.__setattr__(kept, "__dict__", record.__dict__ | _HASHED)
+    return kept
+
+
+def _require(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise InvalidValueError(name, f"must be a {kind.__name__}")
+
+
+def _first(value: Any, other: Any) -> Any:
+    return other if value is None else value
+
+
+def key_of(decision: Decision | UUID | str) -> UUID:
+    """Return the key of a decision; raise InvalidValueError for what is none."""
+    if isinstance(decision, Decision):
+        return decision.id
+    try:
+        return decision if isinstance(decision, UUID) else UUID(decision)
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidValueError("decision", "must be a Decision, or its id") from None
+
+
+def _entry(
+    kind: Kind,
+    key: UUID,
+    made: dict[str, Any] | Callable[[], dict[str, Any]],
+    encoded: EncodedJson | None,
+) -> Entry:
+    if encoded is None:
+        return Entry(kind, key, made)
+    size, cuts = len(encoded.text), int(encoded.is_cut)
+    return Entry(kind, key, made, size, changes=encoded.changes, cuts=cuts)

@@ -1,0 +1,247 @@
+"""What a host hands to a recorder: records with the bounds that the schema has.
+
+A record holds what the caller knows; keys, hashes, sizes and sums are the recorder's to make. No
+`repr` and no error shows a context, a request or a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+)
+
+from agentobs.errors import InvalidValueError
+from agentobs.keys import EPOCH
+from agentobs.models import EventType, MetricType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from pydantic_core import ErrorDetails
+
+# What each component weighs in the confidence of a decision.
+TRIGGER_WEIGHT, CONTEXT_WEIGHT, CAPABILITY_WEIGHT, HISTORICAL_WEIGHT = 0.4, 0.3, 0.2, 0.1
+
+_PLACES = 4
+_INTEGER_MAX = 2**31 - 1
+
+
+def _within_0_and_1(value: float) -> float:
+    """Round as numeric(5,4) does, then compare: a weighted sum of 1.0000000000000002 is 1."""
+    rounded = round(value, _PLACES)
+    if not 0 <= rounded <= 1:
+        raise ValueError("must be within 0 and 1")
+    return rounded
+
+
+def _since_1970(instant: datetime) -> datetime:
+    if instant < EPOCH:
+        raise ValueError("must not lie before 1970, where time-ordered keys begin")
+    return instant
+
+
+def _text(value: object) -> str:
+    # Pydantic's own check refuses lone surrogates, which are the writer's to replace and count.
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return str.__str__(value)
+
+
+def _text_of(length: int) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = _text(value)
+        if len(text) > length:
+            raise ValueError(f"must have at most {length} characters")
+        return text
+
+    return check
+
+
+Name = Annotated[str, PlainValidator(_text_of(255))]
+Label = Annotated[str, PlainValidator(_text_of(100))]
+ShortLabel = Annotated[str, PlainValidator(_text_of(50))]
+LongText = Annotated[str, PlainValidator(_text)]
+Score = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_within_0_and_1)]
+Whole = Annotated[int, Field(ge=0, le=_INTEGER_MAX)]
+Instant = Annotated[AwareDatetime, AfterValidator(_since_1970)]
+# Never shown: what it holds may be a secret.
+Secret = Field(default=None, repr=False)
+
+
+class Record(BaseModel):
+    """What all records share: they are frozen, take no unknown field, and quote no value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def __init__(self, **values: Any) -> None:
+        """Check the values; raise InvalidValueError that names the field."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            field = ".".join([type(self).__name__, *map(str, fault["loc"])])
+            raise InvalidValueError(field, f"is refused: {_rule(fault)}") from None
+
+
+def _rule(fault: ErrorDetails) -> str:
+    message = fault["msg"].removeprefix("Value error, ")
+    # What comes behind the comma quotes a character.
+    return message.partition(",")[0] if fault["type"] == "uuid_parsing" else message
+
+
+class Confidence(Record):
+    """How sure the router is, 0 to 1, by each of its four components; None adds nothing."""
+
+    trigger: Score | None = None
+    context: Score | None = None
+    capability: Score | None = None
+    historical: Score | None = None
+
+    @property
+    def score(self) -> float:
+        """The weighted sum: 40 % trigger, 30 % context, 20 % capability, 10 % history."""
+        total = (
+            TRIGGER_WEIGHT * (self.trigger or 0)
+            + CONTEXT_WEIGHT * (self.context or 0)
+            + CAPABILITY_WEIGHT * (self.capability or 0)
+            + HISTORICAL_WEIGHT * (self.historical or 0)
+        )
+        return round(total, _PLACES)
+
+
+class Alternative(Record):
+    """Another candidate of the router, with what spoke for it."""
+
+    agent: Name
+    confidence: Score | None = None
+    reason: LongText | None = Secret
+
+
+class Timings(Record):
+    """How long a decision took, in microseconds: its parts, and all of it."""
+
+    cache_lookup: Whole | None = None
+    trigger_matching: Whole | None = None
+    confidence_scoring: Whole | None = None
+    total: Whole | None = None
+
+
+class RoutingDecision(Record):
+    """One decision of the router.
+
+    `confidence_score` is the weighted sum of `confidence` unless it is given. The request and the
+    context are hashed, and not stored. `correlation_id` is that of the workflow which the caller
+    is in, else a new one; `measured_at` is now unless given.
+    """
+
+    selected_agent: Name | None = None
+    strategy: Label | None = None
+    confidence: Confidence | None = None
+    confidence_score: Score | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    timings_us: Timings | None = None
+    cache_hit: bool | None = None
+    cache_key: Name | None = None
+    cache_age_seconds: Whole | None = None
+    user_request: LongText | None = Secret
+    context: Mapping[Any, Any] | None = Secret
+    metric_type: Label = MetricType.ROUTING_DECISION
+    correlation_id: UUID | None = None
+    measured_at: Instant | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The confidence in the selected agent: as given, or the weighted sum."""
+        if self.confidence_score is not None or self.confidence is None:
+            return self.confidence_score
+        return self.confidence.score
+
+
+class Transformation(Record):
+    """One agent taking on another's identity: what is known when it begins, and how it ended.
+
+    `success` is None as long as it runs. `started_at` is now unless given, and `completed_at` is
+    the start and the total duration. Durations are in milliseconds.
+    """
+
+    target_agent: Name
+    source_agent: Name | None = None
+    reason: LongText | None = Secret
+    context_snapshot: Mapping[Any, Any] | None = Secret
+    user_request: LongText | None = Secret
+    correlation_id: UUID | None = None
+    session_id: UUID | None = None
+    parent_event_id: UUID | None = None
+    agent_definition_id: UUID | None = None
+    routing_confidence: Score | None = None
+    routing_strategy: Label | None = None
+    started_at: Instant | None = None
+    completed_at: Instant | None = None
+    transformation_duration_ms: Whole | None = None
+    initialization_duration_ms: Whole | None = None
+    total_execution_duration_ms: Whole | None = None
+    success: bool | None = None
+    error_type: Label | None = None
+    error_message: LongText | None = Secret
+    quality_score: Score | None = None
+
+    @property
+    def event_type(self) -> EventType:
+        """How far it has come, by `success`."""
+        if self.success is None:
+            return EventType.START
+        return EventType.COMPLETE if self.success else EventType.FAILED
+
+
+class Outcome(Record):
+    """What came of a routing decision."""
+
+    success: bool | None = None
+    quality_score: Score | None = None
+
+
+class FeedbackRecord(Record):
+    """What a person said of a routing decision; `feedback_type` is a word of FeedbackType's."""
+
+    feedback_type: ShortLabel
+    details: Mapping[Any, Any] | None = Secret
+
+
+class Decision:
+    """A routing decision that a recorder has taken: its key, and the record."""
+
+    __slots__ = ("correlation_id", "id", "record")
+
+    def __init__(self, id: UUID, correlation_id: UUID, record: RoutingDecision) -> None:  # noqa: A002 (the column's name)
+        self.id = id
+        self.correlation_id = correlation_id
+        self.record = record
+
+    def __repr__(self) -> str:
+        return f"Decision(id={self.id!s}, selected_agent={self.selected_agent!r})"
+
+    @property
+    def selected_agent(self) -> str | None:
+        """The agent that was chosen."""
+        return self.record.selected_agent
+
+    @property
+    def strategy(self) -> str | None:
+        """How it was chosen."""
+        return self.record.strategy
+
+    @property
+    def confidence_score(self) -> float | None:
+        """How sure the router was, 0 to 1."""
+        return self.record.score

@@ -1,0 +1,215 @@
+"""A run of an agent under an assumed identity: a block of the host's code, and one row."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from agentobs.models import EventType
+from agentobs.recorder.records import Transformation
+from agentobs.recorder.rows import RunEnd
+from agentobs.recorder.trace_context import CURRENT, TraceContext, leave
+
+if TYPE_CHECKING:
+    from contextvars import Token
+    from datetime import datetime
+    from types import TracebackType
+    from uuid import UUID
+
+    from agentobs.recorder.intake import EventFacts
+
+_RESULTS = ("quality_score", "transformation_duration_ms", "initialization_duration_ms")
+_TYPE_LENGTH = 100
+_INTEGER_MAX = 2**31 - 1
+
+
+def _checked(name: str) -> Any:
+    """Make an attribute whose value is checked as the record's field of that name."""
+
+    def read(run: Run) -> Any:
+        return run.results.get(name)
+
+    def write(run: Run, value: Any) -> None:
+        run.results[name] = run.checked(name, value)
+
+    return property(read, write)
+
+
+class Run:
+    """What `recorder.transformation()` returns: the block runs as another agent.
+
+    `id` is the key of its row and `correlation_id` that of its workflow. An exception that leaves
+    the block makes it a failed one, and goes on. What is set on it until then is stored when it
+    ends: `quality_score`, 0 to 1, and the two durations in milliseconds. Times are measured on
+    the monotonic clock.
+    """
+
+    quality_score: float | None = _checked("quality_score")
+    transformation_duration_ms: int | None = _checked("transformation_duration_ms")
+    initialization_duration_ms: int | None = _checked("initialization_duration_ms")
+
+    def __init__(self, facts: EventFacts, record: Transformation, owner: Owner) -> None:
+        self.facts = facts
+        self.record = record
+        self.results: dict[str, Any] = {name: getattr(record, name) for name in _RESULTS}
+        self.began = self._marked = time.monotonic()
+        self._owner = owner
+        self.has_begun = False
+        self._failure: tuple[str, str | None] | None = None
+        self._tokens: list[Token[TraceContext | None]] = []
+        self._has_ended = False
+
+    @property
+    def id(self) -> UUID:
+        """The key of its row."""
+        return self.facts.id
+
+    @property
+    def correlation_id(self) -> UUID:
+        """The key of its workflow."""
+        return self.facts.place.correlation_id
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began."""
+        return self.facts.started_at
+
+    def checked(self, name: str, value: Any) -> Any:
+        """Return a value that fits the field, else None; raise where the recorder is strict."""
+        try:
+            return getattr(Transformation(target_agent="", **{name: value}), name)
+        except ValueError as error:
+            self._owner.refuse_value(error)
+            return None
+
+    def __repr__(self) -> str:
+        return f"Run(id={self.id!s}, target_agent={self.record.target_agent!r})"
+
+    def transformed(self) -> None:
+        """Note that the identity is assumed: the time since the start is how long that took."""
+        self.transformation_duration_ms = self._since_mark()
+
+    def initialized(self) -> None:
+        """Note that the agent is ready: the time since `transformed` is how long that took."""
+        self.initialization_duration_ms = self._since_mark()
+
+    def fail(self, error_type: str, message: str | None = None) -> None:
+        """Let the run end as a failed one, though no exception leaves the block."""
+        self._failure = (_shown(error_type), None if message is None else _shown(message))
+
+    def __enter__(self) -> Self:
+        if not self.has_begun:
+            self.began = self._marked = time.monotonic()
+        self._owner.begin(self)
+        self.has_begun = True
+        place = self.facts.place
+        here = TraceContext(
+            self.correlation_id, self.id, place.session_id, self.record.target_agent
+        )
+        self._tokens.append(CURRENT.set(here))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._tokens:
+            leave(self._tokens.pop())
+        if self._tokens or self._has_ended:
+            return
+        self._has_ended = True
+        try:
+            self._owner.end(self, self._ending(error))
+        except Exception as ours:
+            if error is None:
+                raise
+            # It is the host's error that goes on.
+            error.add_note(f"the recorder could not take the run: {ours}")
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _since_mark(self) -> int:
+        now = time.monotonic()
+        marked, self._marked = self._marked, now
+        return _milliseconds(now - marked)
+
+    def _ending(self, error: BaseException | None) -> RunEnd:
+        seconds = time.monotonic() - self.began
+        failure = self._failure if error is None else (type(error).__qualname__, _shown(error))
+        kind, message = failure or (None, None)
+        return RunEnd(
+            event_type=EventType.COMPLETE if failure is None else EventType.FAILED,
+            success=failure is None,
+            error_type=kind and kind[:_TYPE_LENGTH],
+            error_message=message,
+            **self.results,
+            total_execution_duration_ms=_milliseconds(seconds),
+            completed_at=_later(self.started_at, seconds),
+        )
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), _INTEGER_MAX)
+
+
+def _later(instant: datetime, seconds: float) -> datetime:
+    try:
+        return instant + timedelta(seconds=seconds)
+    except OverflowError:
+        # A host may give any start, to the end of the year 9999.
+        return instant
+
+
+def _shown(value: object) -> str:
+    try:
+        return str.__str__(str(value))
+    except Exception:  # noqa: BLE001 (an object of the host may raise anything)
+        return f"{type(value).__qualname__}, which can't be shown"
+
+
+class UnrecordedRun(Run):
+    """A run that could not be taken: the block runs, and what it records belongs to its parent."""
+
+    def __init__(self, facts: EventFacts, record: Transformation) -> None:
+        super().__init__(facts, record, Nobody())
+
+    def __enter__(self) -> Self:
+        return self
+
+
+class Owner(Protocol):
+    """What a run tells its recorder."""
+
+    def begin(self, run: Run) -> None:
+        """Take a run that begins."""
+
+    def end(self, run: Run, end: RunEnd) -> None:
+        """Take the end of a run."""
+
+    def refuse_value(self, error: ValueError) -> None:
+        """Count a value that does not fit, or raise."""
+
+
+class Nobody:
+    """The owner of a run that is not recorded."""
+
+    def begin(self, run: Run) -> None:
+        """Take nothing."""
+
+    def end(self, run: Run, end: RunEnd) -> None:
+        """Take nothing."""
+
+    def refuse_value(self, error: ValueError) -> None:
+        """Count nothing."""

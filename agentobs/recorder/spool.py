@@ -1,0 +1,370 @@
+"""Records in a file, from the call that accepts them until the database has them.
+
+What was appended outlives the process, and after a sync the machine. A spool is a folder of
+segments, which are deleted when all in them is settled. Its process holds its lock; when that is
+dead, another one takes the spool over.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from agentobs.errors import SpoolError
+from agentobs.recorder.raw_write import write_all
+from agentobs.recorder.spool_folder import (
+    explained,
+    holds_nothing,
+    is_locked,
+    make_folder,
+    make_lock,
+    open_note,
+    open_segment,
+    read_note,
+    release_lock,
+    remove_folder,
+    remove_leftover,
+    segment_path,
+    segments_in,
+    spool_error,
+    spool_folders,
+    sync_path,
+    take_lock,
+    target_of,
+    write_note,
+)
+from agentobs.recorder.spool_frames import HEADER, MAX_PAYLOAD, Frame, Position, encode_frame
+from agentobs.recorder.spool_reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Frame", "Position", "Spool", "SpoolSummary", "describe_spools", "take_over"]
+
+logger = logging.getLogger("agentobs.recorder")
+
+_SEGMENT_BYTES = 16 * 2**20
+_KEPT_BYTES = 2**20
+_NONE = -1
+_REFUSALS = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
+_BEGINNING = Position(0, 0)
+
+
+@dataclass(frozen=True)
+class SpoolSummary:
+    """A spool for an operator; the target is None where no segment tells it."""
+
+    path: Path
+    target: str | None
+    bytes: int
+    is_alive: bool
+
+
+class Spool:
+    """A spool that this process writes, or has taken over to read.
+
+    One thread at a time appends, one reads and settles, and any may sync. In a forked child call
+    `abandon`, and nothing else.
+    """
+
+    def __init__(self, path: Path, lock: int, target: str, segment_bytes: int) -> None:
+        """Open the spool whose lock is held; with segments of 0 bytes for reading only."""
+        self.path = path
+        self._header = encode_frame(target.encode(), HEADER)
+        self._segment_bytes = segment_bytes
+        self._lock_descriptor = lock
+        self._note_descriptor = open_note(path)
+        # append waits for it, so nobody who holds it touches the disk, but to make a segment.
+        self._lock = Lock()
+        self._sync_lock = Lock()
+        self._descriptor = _NONE
+        self._finished = segments_in(path)
+        self._finished_bytes = sum(self._finished.values())
+        self._end = max(map(Position._make, self._finished.items()), default=_BEGINNING)
+        self._synced = _BEGINNING
+        self._doubtful: set[int] = set()
+        self._settled = min(read_note(self._note_descriptor), self._end)
+        self._damaged: set[Position] = set()
+
+    @classmethod
+    def create(cls, root: Path, target: str, *, segment_bytes: int = _SEGMENT_BYTES) -> Spool:
+        """Make a spool in a folder of its own below `root`.
+
+        `target` names the database and the schema, for whoever takes the spool over.
+        """
+        with explained(root):
+            path = make_folder(root)
+            return _opened(path, make_lock(path), target, segment_bytes)
+
+    def append(self, payload: bytes) -> Position:
+        """Write a payload behind the others; return where its frame begins.
+
+        After an error nothing of it is there, and the next call tries anew.
+        """
+        if len(payload) > MAX_PAYLOAD:
+            raise SpoolError(self.path, f"a record has more than {MAX_PAYLOAD} bytes")
+        frame = encode_frame(payload)
+        with self._lock:
+            if self._descriptor == _NONE or self._end.offset >= self._segment_bytes:
+                self._begin_segment()
+            begin = self._end
+            try:
+                write_all(self._descriptor, frame)
+                self._end = Position(begin.segment, begin.offset + len(frame))
+            except BaseException as error:
+                self._cut_off(error)
+                raise
+        return begin
+
+    def sync(self) -> None:
+        """Make all that was appended before the call outlive a loss of power.
+
+        What the disk once refused is in doubt until it is settled, and as long every call raises.
+        """
+        with self._sync_lock, explained(self.path):
+            end = self._end
+            if self._synced >= end:
+                return
+            for segment in self._segments(self._synced.segment):
+                self._sync_segment(segment)
+            self._sync_names(end)
+            if self._doubtful.intersection(self._segments(self._synced.segment)):
+                raise SpoolError(self.path, "the disk refused records, which may be lost")
+            self._synced = end
+
+    @property
+    def is_synced(self) -> bool:
+        """Tell whether all that was appended is synced."""
+        return self._synced >= self._end
+
+    @property
+    def end(self) -> Position:
+        """Where the next frame begins, or at the latest what comes before it."""
+        return self._end
+
+    @property
+    def settled(self) -> Position:
+        """What is before it needs no replay."""
+        return self._settled
+
+    @property
+    def size(self) -> int:
+        """How many bytes are not settled."""
+        with self._lock:
+            current = self._end.offset if self._descriptor != _NONE else 0
+            is_there = current and self._settled.segment == self._end.segment
+            if is_there or self._settled.segment in self._finished:
+                current -= self._settled.offset
+            return self._finished_bytes + current
+
+    @property
+    def damaged(self) -> int:
+        """How many places were found that can't be read."""
+        return len(self._damaged)
+
+    def read(self, start: Position, max_frames: int, max_bytes: int) -> list[Frame]:
+        """Return the frames from `start` on that are not settled; none at the end only.
+
+        The bounds are of frames and of bytes of payload, and the first frame comes in any case.
+        """
+        start = max(start, self._settled)
+        reading = Reading(self.path, max_frames, max_bytes, self._damaged)
+        with explained(self.path):
+            for segment, limit in self._segments(start.segment).items():
+                begin = start if segment == start.segment else Position(segment, 0)
+                reading.read_segment(begin, limit)
+                if reading.is_full:
+                    break
+        return reading.frames
+
+    def settle(self, position: Position) -> None:
+        """Note that nothing before `position` needs a replay, and delete what is all before it."""
+        with self._lock:
+            self._settled = max(self._settled, min(position, self._end))
+            is_idle = self._settled == self._end and self._end.offset > _KEPT_BYTES
+            left = self._finish_segment() if is_idle else _NONE
+            retired = self._retire_segments()
+        with explained(self.path):
+            try:
+                _close(left)
+                for segment in retired:
+                    segment_path(self.path, segment).unlink(missing_ok=True)
+            finally:
+                write_note(self._note_descriptor, self._settled)
+
+    def close(self) -> None:
+        """Let the spool go: what is not settled stays for whoever takes it over."""
+        if self._lock_descriptor == _NONE:
+            return
+        self._stop()
+        try:
+            if self.read(self._settled, 1, 1):
+                self.sync()
+            else:
+                self._remove()
+        finally:
+            lock, self._lock_descriptor = self._lock_descriptor, _NONE
+            note, self._note_descriptor = self._note_descriptor, _NONE
+            _close(note)
+            release_lock(lock)
+
+    def abandon(self) -> None:
+        """Forget, in a forked child, the spool that is the parent's."""
+        # A thread of the parent may have had them, and does not exist here.
+        self._lock, self._sync_lock = Lock(), Lock()
+        self._segment_bytes = 0
+        for name in ("_descriptor", "_note_descriptor", "_lock_descriptor"):
+            descriptor = getattr(self, name)
+            setattr(self, name, _NONE)
+            _close(descriptor)
+
+    def _begin_segment(self) -> None:
+        if not self._segment_bytes:
+            raise SpoolError(self.path, "takes no more records: it was closed or taken over")
+        segment = self._end.segment + 1
+        with explained(segment_path(self.path, segment)):
+            descriptor = self._make_segment(segment)
+        left = self._finish_segment()
+        self._descriptor, self._end = descriptor, Position(segment, len(self._header))
+        _close(left)
+
+    def _make_segment(self, segment: int) -> int:
+        descriptor = open_segment(self.path, segment)
+        try:
+            write_all(descriptor, self._header)
+        except BaseException:
+            os.close(descriptor)
+            segment_path(self.path, segment).unlink(missing_ok=True)
+            raise
+        return descriptor
+
+    def _finish_segment(self) -> int:
+        """Append no more to the segment; return its descriptor, which is then to be closed."""
+        descriptor, self._descriptor = self._descriptor, _NONE
+        if descriptor != _NONE:
+            self._finished[self._end.segment] = self._end.offset
+            self._finished_bytes += self._end.offset
+        return descriptor
+
+    def _retire_segments(self) -> list[int]:
+        """Forget the segments that are settled, and return them."""
+        retired = [place[0] for place in self._finished.items() if place <= self._settled]
+        for segment in retired:
+            self._finished_bytes -= self._finished.pop(segment)
+        return retired
+
+    def _cut_off(self, error: BaseException) -> None:
+        """Leave nothing of a frame that is not whole."""
+        try:
+            os.ftruncate(self._descriptor, self._end.offset)
+        except OSError:
+            # It stays behind the end of its segment, where it is torn.
+            _close(self._finish_segment())
+        if isinstance(error, OSError):
+            raise spool_error(segment_path(self.path, self._end.segment), error) from error
+
+    def _segments(self, first: int) -> dict[int, int]:
+        """Return where each segment ends, from the one numbered `first` on."""
+        with self._lock:
+            found = self._finished.copy()
+            if self._descriptor != _NONE:
+                found[self._end.segment] = self._end.offset
+        return {segment: size for segment, size in found.items() if segment >= first}
+
+    def _sync_segment(self, segment: int) -> None:
+        try:
+            sync_path(segment_path(self.path, segment))
+        except FileNotFoundError:
+            # It may be settled meanwhile; if it is not, somebody has taken it away.
+            if segment in self._segments(segment):
+                raise
+        except OSError as error:
+            if error.errno in _REFUSALS:
+                self._doubt(segment)
+            raise
+
+    def _doubt(self, segment: int) -> None:
+        """Remember a segment that the disk refused, for it refuses only once, and go to another."""
+        self._doubtful.add(segment)
+        with self._lock:
+            left = self._finish_segment() if segment == self._end.segment else _NONE
+        _close(left)
+
+    def _sync_names(self, end: Position) -> None:
+        if self._synced.segment < end.segment:
+            sync_path(self.path)
+        if self._synced == _BEGINNING:
+            sync_path(self.path.parent)
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._segment_bytes = 0
+            left = self._finish_segment()
+        _close(left)
+
+    def _remove(self) -> None:
+        with self._sync_lock, explained(self.path):
+            remove_folder(self.path)
+            self._synced = self._end
+
+
+def take_over(root: Path, target: str) -> Iterator[Spool]:
+    """Take over the spools of dead processes that have the target, the oldest first.
+
+    Each is locked as it is yielded, and the caller closes it. Spools that can't be opened are
+    logged and left alone.
+    """
+    for path in spool_folders(root):
+        try:
+            spool = _take(path, target)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            logger.warning("%s: can't be taken over: %s", path, error.strerror)
+            continue
+        if spool is not None:
+            yield spool
+
+
+def describe_spools(root: Path) -> list[SpoolSummary]:
+    """List the spools below `root` that hold records or belong to a process, the oldest first."""
+    found = []
+    for path in spool_folders(root):
+        with explained(path):
+            size = sum(segments_in(path).values())
+            summary = SpoolSummary(path, target_of(path), size, is_locked(path))
+        if size or summary.is_alive:
+            found.append(summary)
+    return found
+
+
+def _take(path: Path, target: str) -> Spool | None:
+    found = target_of(path)
+    if found is None and holds_nothing(path):
+        remove_leftover(path)
+    elif found is None:
+        logger.warning("%s: is left alone, for its format is not known", path)
+    elif found == target:
+        lock = take_lock(path)
+        return None if lock is None else _opened(path, lock, target, 0)
+    return None
+
+
+def _opened(path: Path, lock: int, target: str, segment_bytes: int) -> Spool:
+    try:
+        return Spool(path, lock, target, segment_bytes)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _close(descriptor: int) -> None:
+    if descriptor != _NONE:
+        with suppress(OSError):
+            os.close(descriptor)

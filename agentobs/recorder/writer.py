@@ -1,0 +1,363 @@
+"""The writer: takes what is in the buffer, in batches, and brings it to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agentobs.errors import AgentobsError, SpoolError
+from agentobs.recorder.batch import Batch
+from agentobs.recorder.composer import Composer
+from agentobs.recorder.delivery import Delivered, bury
+from agentobs.recorder.entries import Entry, Kind
+from agentobs.recorder.held import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from uuid import UUID
+
+    from agentobs.recorder.buffer import Buffer
+    from agentobs.recorder.dead_letters import DeadLetters
+    from agentobs.recorder.delivery import Delivery
+    from agentobs.recorder.open_runs import OpenRuns
+    from agentobs.recorder.replay import Replay
+    from agentobs.settings import RecorderSettings
+
+logger = logging.getLogger("agentobs.recorder")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+# Who closes waits for it; and so long for what other processes, which flush each second, have yet
+# to write.
+_LONGEST_AT_CLOSE = 0.5
+_LONGEST_FOR_OTHERS = 3.0
+# So few take less than a millisecond, after which the loop turns.
+_MADE_AT_ONCE = 25
+# How often what waits for another process's rows looks for them.
+_LOOK_EVERY = 0.25
+
+
+class Writer:
+    """What runs in the writer's event loop, from the start of a recorder to its close."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        open_runs: OpenRuns,
+        delivery: Delivery,
+        settings: RecorderSettings,
+        *,
+        dead_letters: DeadLetters,
+        replay: Replay | None,
+    ) -> None:
+        self.batch = Batch()
+        # The number of the oldest entry that is not settled, as of the last flush.
+        self.first_sequence = 1
+        self._stop = asyncio.Event()
+        self._buffer, self._open_runs, self._settings = buffer, open_runs, settings
+        self._counters = buffer.counters
+        self._delivery = delivery
+        self._dead_letters, self._replay = dead_letters, replay
+        self._children = Held(settings.parent_wait)
+        self._changes = Held(settings.outcome_wait)
+        self._composer = Composer(
+            buffer,
+            open_runs,
+            settings,
+            replay=replay,
+            children=self._children,
+            changes=self._changes,
+        )
+        self._awake = asyncio.Event()
+        # The number of the last entry that somebody waits for.
+        self._urgent_until = 0
+        # Whether it must be told that there is something to do.
+        self.is_waiting = False
+        self._flushed_at = time.monotonic()
+        self._give_up_at = math.inf
+        self._is_out = False
+        self.on_progress: Callable[[], None] = lambda: None
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened."""
+        return self._delivery.connections
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing is to come any more."""
+        return self._stop.is_set()
+
+    def stop(self, timeout: float) -> None:
+        """End when everything is written, in `timeout` seconds at best; called in the loop."""
+        self._give_up_at = time.monotonic() + min(_LONGEST_FOR_OTHERS, timeout / 2)
+        self._composer.is_ending = True
+        self._stop.set()
+        self._awake.set()
+
+    def wake(self, *, is_urgent: bool = False) -> None:
+        """Look at the buffer now; called in the loop."""
+        if is_urgent:
+            with self._buffer.lock:
+                self._urgent_until = self._buffer.sequence
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Write until the recorder is stopped and nothing is left."""
+        try:
+            while not (self.is_stopping and self._is_done()):
+                await self._until_due()
+                try:
+                    await self.flush()
+                except SpoolError as error:
+                    logger.warning("a spool can't be used: %s", error)
+                    await self._pause(_FIRST_PAUSE)
+        finally:
+            await self._delivery.drop_connection()
+
+    async def close(self) -> None:
+        """Close what is left of the connection."""
+        await self._delivery.close()
+        if self._replay is not None:
+            self._replay.close()
+
+    def unsettled(self) -> Iterator[Entry]:
+        """Return what was taken from the buffer and is not settled."""
+        yield from self.batch
+        yield from self._children
+        yield from self._changes
+
+    async def flush(self) -> None:
+        """Deliver one batch, however long the database is away."""
+        self._flushed_at = time.monotonic()
+        self._composer.compose(self.batch)
+        if self.batch or self._children or self._changes:
+            await self._deliver()
+        self._note_first_sequence()
+        self._settle_spools()
+        self.on_progress()
+
+    def _note_first_sequence(self) -> None:
+        taken = [entry.sequence for entry in self.unsettled() if entry.sequence]
+        with self._buffer.lock:
+            self.first_sequence = min((*taken, self._buffer.first_sequence()))
+
+    def _is_done(self) -> bool:
+        if self._open_runs.begun_before(math.inf):
+            return False
+        return self._buffer.is_empty and not any(True for _ in self.unsettled())
+
+    async def _until_due(self) -> None:
+        self._awake.clear()
+        wait = self._flushed_at + self._interval() - time.monotonic()
+        if wait <= 0 or self._must_flush():
+            # The loop turns in any case, for what else runs in it.
+            await asyncio.sleep(0)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._until_woken()
+        self.is_waiting = False
+
+    async def _until_woken(self) -> None:
+        # Who puts something in looks at this after that, as we look again after this.
+        self.is_waiting = True
+        while not self._must_flush():
+            await self._awake.wait()
+            self._awake.clear()
+            self.is_waiting = True
+
+    def _must_flush(self) -> bool:
+        return self._is_urgent() or self._must_end() or self._buffer.is_ready
+
+    def _must_end(self) -> bool:
+        """Whether we are stopping, and don't wait for others."""
+        return self.is_stopping and not (self._buffer.is_empty and self._waits_for_others)
+
+    @property
+    def _waits_for_others(self) -> bool:
+        return bool(self._children or self._changes)
+
+    def _is_urgent(self) -> bool:
+        with self._buffer.lock:
+            return self._buffer.first_sequence() <= self._urgent_until
+
+    def _interval(self) -> float:
+        if self._waits_for_others:
+            return min(_LOOK_EVERY, self._settings.flush_interval)
+        is_replaying = self._replay is not None and self._replay.spool is not None
+        return 0.0 if is_replaying else self._settings.flush_interval
+
+    async def _deliver(self) -> None:
+        """Bring the batch to the database; where it can't be asked, wait and try again."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._release_held()
+                await self._deliver_once()
+            except Exception as error:  # noqa: BLE001 (whatever it is, the rows stay)
+                await self._wait_for_database(error, pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                self.batch = Batch()
+                self._say_that_it_is_back()
+                return
+
+    async def _wait_for_database(self, error: Exception, pause: float) -> None:
+        self.batch.is_doubtful = True
+        with self._buffer.lock:
+            self._counters.add("retried")
+        if not self._is_out:
+            self._is_out = True
+            # The words of others may quote what was recorded.
+            is_ours = isinstance(error, AgentobsError | OSError)
+            logger.warning(
+                "rows wait for the database: %s", error if is_ours else type(error).__name__
+            )
+        await self._delivery.drop_connection()
+        # The half is left to chance, so that processes do not come back all at once.
+        await self._pause(pause * (0.5 + random.random() / 2))  # noqa: S311 (no secret)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not for long when the recorder is closed."""
+        if not self.is_stopping:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stop.wait()
+        if self.is_stopping:
+            await asyncio.sleep(min(seconds, _LONGEST_AT_CLOSE))
+
+    def _say_that_it_is_back(self) -> None:
+        if self._is_out:
+            self._is_out = False
+            logger.warning("the database takes rows again")
+
+    async def _release_held(self) -> None:
+        """Take what waited long enough, or for rows that are there now, into the batch."""
+        delivery = self._delivery
+        if self._children:
+            stored = await delivery.stored_events(self._children.awaited)
+            for entry in self._children.release(stored):
+                self.batch.events[entry.id] = entry
+            self._give_up_parents()
+        if self._changes:
+            stored = await delivery.stored_metrics(self._changes.awaited)
+            for entry in self._changes.release(stored):
+                self.batch.add_update(entry)
+            self._give_up_changes()
+
+    def _give_up_parents(self) -> None:
+        for entry in self._children.expired(at_once=self._is_last):
+            entry.values["parent_event_id"] = None
+            self.batch.events[entry.id] = entry
+            for child in self._children.release([entry.id]):
+                self.batch.events[child.id] = child
+            with self._buffer.lock:
+                self._counters.add("orphaned")
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether nothing of ours is to come that something may wait for."""
+        is_over = self.is_stopping and time.monotonic() >= self._give_up_at
+        return is_over and self._buffer.is_empty and not self.batch
+
+    def _give_up_changes(self) -> None:
+        gone = self._changes.expired(at_once=self._is_last)
+        self._bury(
+            [(entry, "no such decision was ever stored", None) for entry in gone], "unmatched"
+        )
+
+    async def _deliver_once(self) -> None:
+        batch, delivery, doubt = self.batch, self._delivery, self.batch.is_doubtful
+        began = time.monotonic()
+        done = Delivered()
+        ahead = asyncio.create_task(self._make_ahead())
+        try:
+            await delivery.insert_metrics(_sorted(batch.metrics), done, is_doubtful=doubt)
+            await delivery.insert_events(_sorted(batch.events), done, is_doubtful=doubt)
+            await delivery.complete_runs(_sorted(batch.completions), done)
+            await delivery.update_outcomes(_sorted(batch.outcomes), done)
+            await delivery.update_feedback(_sorted(batch.feedback), done)
+        finally:
+            ahead.cancel()
+            self._account_for(done)
+        with self._buffer.lock:
+            self._counters.flushed(time.monotonic() - began)
+
+    async def _make_ahead(self) -> None:
+        """Make the values of the next rows while the server is busy with these."""
+        entries = self._buffer.oldest(self._settings.flush_rows)
+        for start in range(0, len(entries), _MADE_AT_ONCE):
+            for entry in entries[start : start + _MADE_AT_ONCE]:
+                # An update may come, and go into the row.
+                with self._buffer.lock:
+                    _ = entry.values
+            await asyncio.sleep(0)
+
+    def _account_for(self, done: Delivered) -> None:
+        """Take out of the batch what the database answered for."""
+        for entry in done.written:
+            self._note_run(entry)
+        self._settled(done.written, "written")
+        for entry, _ in done.refused:
+            self._open_runs.remove(entry.id)
+        self._bury([(entry, str(error), error) for entry, error in done.refused], "dead_lettered")
+        for entry in sorted(done.parentless, key=lambda entry: entry.id):
+            if entry.parent is not None:
+                self._children.hold(entry, entry.parent)
+        for entry in done.unmatched:
+            self._changes.hold(entry, entry.id)
+        self._take_out((*done.parentless, *done.unmatched))
+
+    def _note_run(self, entry: Entry) -> None:
+        if entry.kind is Kind.TRANSFORMATION and entry.is_start:
+            self._composer.announced.add(entry.id)
+            self._open_runs.remove(entry.id)
+        elif self._composer.announced:
+            self._composer.announced.discard(entry.id)
+
+    def _settled(self, entries: list[Entry], what: str) -> None:
+        self._take_out(entries)
+        kinds = Counter(kind for entry in entries for kind in entry.kinds)
+        replayed = Counter(kind for e in entries if e.is_replayed for kind in e.kinds)
+        with self._buffer.lock:
+            for kind, number in kinds.items():
+                self._counters.count(what, kind, number)
+            for kind, number in replayed.items():
+                self._counters.count("replayed", kind, number)
+
+    def _take_out(self, entries: Iterable[Entry]) -> None:
+        gone = set(map(id, entries))
+        for rows in self.batch.parts if gone else ():
+            left = {key: entry for key, entry in rows.items() if id(entry) not in gone}
+            if len(left) < len(rows):
+                rows.clear()
+                rows.update(left)
+
+    def _bury(self, letters: list[tuple[Entry, str, Exception | None]], what: str) -> None:
+        is_kept = bury(self._dead_letters, letters)
+        self._settled([entry for entry, _, _ in letters], what if is_kept else "lost")
+
+    def _settle_spools(self) -> None:
+        taken = list(self.unsettled())
+        if self._replay is not None:
+            self._replay.settle(taken)
+        own = self._buffer.spool
+        if own is None:
+            return
+        with self._buffer.lock:
+            open_entries = (*taken, *self._composer.starts.values())
+            here = [e.position for e in open_entries if e.spool is own and e.position]
+            others = (self._buffer.first_position(), self._open_runs.first_position())
+            first = min((*here, *filter(None, others), own.end))
+        own.settle(first)
+
+
+def _sorted(rows: dict[UUID, Entry]) -> list[Entry]:
+    # Their order is that of their keys; UUIDs themselves compare in Python.
+    return sorted(rows.values(), key=lambda entry: entry.id.int)
