@@ -18,6 +18,7 @@
     lifecycle           forks, signals, and the end of Python
     writer              takes batches, and sees them through
     composer            what goes into a batch
+    pace                leaving the interpreter to the host's threads
     batch, held         what is written together, and what waits
     delivery            rows to the database, without those that it refuses
     statements          the SQL of it

@@ -51,6 +51,10 @@ class Buffer:
         self.spool = spool
         self._room = threading.Condition(self.lock)
         self._settings = settings
+        # Asked for with each record, which attributes of a model are too slow for.
+        self._most_rows, self._most_bytes = settings.buffer_rows, settings.buffer_bytes
+        self._batch_rows, self._batch_bytes = settings.flush_rows, settings.buffer_bytes // 2
+        self._accepted = counters.by_kind["accepted"]
         self.counters = counters
         self._wake = wake
         self._entries: dict[Hashable, Entry] = {}
@@ -63,8 +67,11 @@ class Buffer:
     @property
     def is_ready(self) -> bool:
         """Whether there is a batch to be had without waiting for more."""
-        is_full = self.bytes >= self._settings.buffer_bytes // 2
-        return self._behind is not None or is_full or len(self) >= self._settings.flush_rows
+        return (
+            len(self._entries) >= self._batch_rows
+            or self.bytes >= self._batch_bytes
+            or self._behind is not None
+        )
 
     @property
     def is_behind(self) -> bool:
@@ -85,7 +92,7 @@ class Buffer:
             return self._put_spooled(entry, self.spool)
         with self.lock:
             self._require_open()
-            if not (must_fit or self._has_room(entry)) and not self._wait_for_room(entry):
+            if not (self._has_room(entry) or must_fit) and not self._wait_for_room(entry):
                 self.counters.count("dropped", entry.kind)
                 return False
             self._accept(entry)
@@ -180,8 +187,9 @@ class Buffer:
         return True
 
     def _has_room(self, entry: Entry) -> bool:
-        rows, size = self._settings.buffer_rows, self._settings.buffer_bytes
-        return len(self) < rows and (self.bytes + entry.size <= size or not self._entries)
+        entries = self._entries
+        has_place = self.bytes + entry.size <= self._most_bytes or not entries
+        return len(entries) < self._most_rows and has_place
 
     def _wait_for_room(self, entry: Entry) -> bool:
         if self._settings.delivery != "block":
@@ -193,9 +201,12 @@ class Buffer:
 
     def _accept(self, entry: Entry) -> None:
         self._count_accepted(entry)
-        if self._merge(entry):
+        if entry.kind in _ROWS:
+            self._entries[entry.id] = entry
+        elif self._merge(entry):
             return
-        self._entries[entry.id if entry.kind in _ROWS else (entry.kind, entry.id)] = entry
+        else:
+            self._entries[entry.kind, entry.id] = entry
         self.bytes += entry.size
         if self.is_ready:
             self._wake()
@@ -204,13 +215,12 @@ class Buffer:
         self.sequence += 1
         entry.sequence = self.sequence
         if not entry.is_start:
-            self.counters.count("accepted", entry.kind)
-        self.counters.note_changes(entry)
+            self._accepted[entry.kind] += 1
+        if entry.changes or entry.cuts:
+            self.counters.note_changes(entry)
 
     def _merge(self, entry: Entry) -> bool:
         """Let an update go into the row that it is for, or into an earlier one: the last wins."""
-        if entry.kind in _ROWS:
-            return False
         row = self._entries.get(entry.id)
         is_decision = row is not None and row.kind is Kind.DECISION
         into = row if is_decision else self._entries.get((entry.kind, entry.id))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agentobs.recorder.batch import add_parents
 from agentobs.recorder.entries import Entry, Kind
+from agentobs.recorder.pace import in_turns
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from agentobs.recorder.open_runs import OpenRuns
     from agentobs.recorder.replay import Replay
     from agentobs.settings import RecorderSettings
+
+# About a millisecond each.
+_TURN, _TURN_OF_VALUES = 250, 50
 
 
 class Composer:
@@ -46,7 +50,7 @@ class Composer:
     def compose(self, batch: Batch) -> None:
         """Take a batch: what is due, with the parents that are on the way themselves."""
         limit = self._settings.flush_rows
-        for entry in self._buffer.take(limit):
+        for entry in in_turns(self._buffer.take(limit), _TURN):
             self._add(batch, entry, self.starts)
         if self._replay is not None:
             self._compose_replay(batch, self._replay, limit)
@@ -55,7 +59,8 @@ class Composer:
         add_parents(batch.events, self._find)
         self._hold_children_of_held(batch)
         # Their values are made here, and not while callers wait for the lock.
-        changed = [entry for entry in batch if entry.values and (entry.changes or entry.cuts)]
+        entries = in_turns(batch, _TURN_OF_VALUES)
+        changed = [entry for entry in entries if entry.values and (entry.changes or entry.cuts)]
         with self._buffer.lock:
             for entry in changed:
                 self._buffer.counters.note_changes(entry)

@@ -41,6 +41,7 @@ logger = logging.getLogger("agentobs.recorder")
 # The row is what is wrong, whatever it is tried on: values, constraints, limits, words of triggers.
 _POISON_CLASSES = frozenset({"22", "23", "54", "P0", "AO"})
 _TWICE = "23505"
+_AUTOCOMMIT = "AUTOCOMMIT"
 # What conversions raise, of rows that a spool of another version held.
 _UNREADABLE = (ValueError, TypeError, ArithmeticError, KeyError)
 
@@ -71,6 +72,7 @@ class Delivery:
             connect_args={"command_timeout": settings.command_timeout or None},
         )
         self.connections = 0
+        self._is_pooled = settings.pooler is not None
         self._connection: AsyncConnection | None = None
 
     async def drop_connection(self) -> None:
@@ -136,7 +138,7 @@ class Delivery:
             return
         try:
             records = layout.records(entry.values for entry in entries)
-            connection = await self._open()
+            connection = await self._open(is_single=True)
             await statements.insert_records(connection, layout.model, layout.columns, records)
             await connection.commit()
         except (AgentobsError, *_UNREADABLE) as error:
@@ -238,11 +240,21 @@ class Delivery:
         await connection.commit()
         return stored
 
-    async def _open(self) -> AsyncConnection:
+    async def _open(self, *, is_single: bool = False) -> AsyncConnection:
+        """Return the connection; a single statement needs no BEGIN and COMMIT around it.
+
+        Each round trip costs more than its time, where a busy thread of the host takes the
+        interpreter meanwhile. Through a pooler, COPY must not leave its backend in the middle.
+        """
         if self._connection is None:
             self._connection = await self.engine.connect()
             self.connections += 1
-        return self._connection
+        level = _AUTOCOMMIT if is_single and not self._is_pooled else self._default_level
+        return await self._connection.execution_options(isolation_level=level)
+
+    @property
+    def _default_level(self) -> str | None:
+        return self.engine.dialect.default_isolation_level
 
     async def _roll_back(self) -> None:
         if self._connection is not None:

@@ -37,6 +37,10 @@ class Kind(StrEnum):
     __hash__ = str.__hash__
 
 
+# The value of an Enum is a function in Python, too.
+_NAMES = {kind: kind.value for kind in Kind}
+
+
 class Entry:
     """One thing that the writer has to do for the row `id`.
 
@@ -131,7 +135,7 @@ class Entry:
 
     def encode(self) -> bytes:
         """Encode the entry for a spool."""
-        return orjson.dumps((self.kind, self.is_start, self.id, self.values))
+        return orjson.dumps((_NAMES[self.kind], self.is_start, self.id, self.values))
 
 
 def decode(frame: Frame, spool: Spool) -> Entry:

@@ -6,7 +6,6 @@ nothing of it is kept. Everything else is left to the writer.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import random
@@ -22,9 +21,11 @@ from agentobs.recorder.entries import Entry, Kind
 from agentobs.recorder.records import (
     Decision,
     FeedbackRecord,
+    Hashes,
     Outcome,
     RoutingDecision,
     Transformation,
+    hashes_of,
 )
 from agentobs.recorder.rows import Place, RunEnd, decision_values, end_of, event_values
 from agentobs.recorder.run import Run, UnrecordedRun
@@ -33,7 +34,6 @@ from agentobs.recorder.sanitize import (
     EncodedJson,
     context_keys,
     encode_context,
-    hash_json,
 )
 from agentobs.recorder.trace_context import CURRENT, TraceContext
 
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentobs.recorder")
 
-_KEY_BITS, _RANDOM_BITS, _VERSION = 128, 62, 4
+_KEY_BITS, _RANDOM_BITS = 128, 62
+# Of a random UUID, version 4; by its own argument it takes a UUID twice as long.
+_KEY_MASK = ~(0xF << 76 | 0b11 << 62)
+_KEY_VERSION = 4 << 76 | 0b10 << 62
 _HASHED = {"context": None, "user_request": None}
 # What stands for a context on which the hook failed.
 _WITHHELD = EncodedJson(f'{{"{MARKER}":{{"redaction_failed":true}}}}', 2, 1, False)
@@ -72,9 +75,9 @@ class Intake:
             key,
             measured_at,
             correlation_id,
-            _without_hashed(record),
-            request_hash=self._request_hash(record.user_request),
-            context_hash=self._context_hash(record.context),
+            # The context and the request are the host's, and may be large.
+            record.__dict__ | _HASHED,
+            record.hashes if self._redact is None else self._hashes(record),
         )
         return Decision(key, correlation_id, record), Entry(Kind.DECISION, key, make)
 
@@ -188,17 +191,11 @@ class Intake:
     def _correlation(self, here: TraceContext | None) -> UUID:
         if here is not None:
             return here.correlation_id
-        return UUID(int=self._bits(_KEY_BITS), version=_VERSION)
+        return UUID(int=self._bits(_KEY_BITS) & _KEY_MASK | _KEY_VERSION)
 
-    def _request_hash(self, request: str | None) -> str | None:
-        request = self.request(request)
-        if request is None:
-            return None
-        return hashlib.sha256(request.encode(errors="replace")).hexdigest()
-
-    def _context_hash(self, context: Mapping[Any, Any] | None) -> str | None:
-        redacted = None if context is None else self._redacted(context)
-        return None if redacted is None else hash_json(redacted)
+    def _hashes(self, record: RoutingDecision) -> Hashes:
+        context = None if record.context is None else self._redacted(record.context)
+        return hashes_of(self.request(record.user_request), context)
 
     def _encoded(self, redacted: Mapping[Any, Any] | None) -> EncodedJson:
         return _WITHHELD if redacted is None else encode_context(redacted, self._limit)
@@ -250,8 +247,8 @@ class EventFacts:
 
     def entry(self, end: RunEnd, *, is_start: bool = False) -> Entry:
         """Return the row of the run with this end."""
-        values = self._values
-        entry = _entry(Kind.TRANSFORMATION, self.id, lambda: values | end._asdict(), self._context)
+        values = self._values | end._asdict()
+        entry = _entry(Kind.TRANSFORMATION, self.id, values, self._context)
         texts = (values["user_request"], values["transformation_reason"], end.error_message)
         entry.size += sum(len(text) for text in texts if text)
         entry.is_start = is_start
@@ -259,14 +256,6 @@ class EventFacts:
             # Counted with its end.
             entry.changes = entry.cuts = 0
         return entry
-
-
-def _without_hashed(record: RoutingDecision) -> RoutingDecision:
-    """Return what a row tells of a record; its context is the host's, and may be large."""
-    # Ten times as fast as the model's own copy, which the host would wait for.
-    kept = object.__new__(RoutingDecision)
-    object.__setattr__(kept, "__dict__", record.__dict__ | _HASHED)
-    return kept
 
 
 def _require(name: str, value: object, kind: type) -> None:

@@ -6,8 +6,10 @@ A record holds what the caller knows; keys, hashes, sizes and sums are the recor
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from uuid import UUID
 
 from pydantic import (
@@ -23,6 +25,7 @@ from pydantic import (
 from agentobs.errors import InvalidValueError
 from agentobs.keys import EPOCH
 from agentobs.models import EventType, MetricType
+from agentobs.recorder.sanitize import hash_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,12 +140,27 @@ class Timings(Record):
     total: Whole | None = None
 
 
+class Hashes(NamedTuple):
+    """SHA-256, in hexadecimal digits, of a request and of a context; None of what is not there."""
+
+    request: str | None
+    context: str | None
+
+
+def hashes_of(request: str | None, context: Mapping[Any, Any] | None) -> Hashes:
+    """Compute them; the same context in another order has the same one."""
+    return Hashes(
+        None if request is None else hashlib.sha256(request.encode(errors="replace")).hexdigest(),
+        None if context is None else hash_json(context),
+    )
+
+
 class RoutingDecision(Record):
     """One decision of the router.
 
     `confidence_score` is the weighted sum of `confidence` unless it is given. The request and the
-    context are hashed, and not stored. `correlation_id` is that of the workflow which the caller
-    is in, else a new one; `measured_at` is now unless given.
+    context are hashed when the record is made, and not stored. `correlation_id` is that of the
+    workflow which the caller is in, else a new one; `measured_at` is now unless given.
     """
 
     selected_agent: Name | None = None
@@ -156,9 +174,27 @@ class RoutingDecision(Record):
     cache_age_seconds: Whole | None = None
     user_request: LongText | None = Secret
     context: Mapping[Any, Any] | None = Secret
-    metric_type: Label = MetricType.ROUTING_DECISION
+    metric_type: Label = MetricType.ROUTING_DECISION.value
     correlation_id: UUID | None = None
     measured_at: Instant | None = None
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Take the hashes now: the context is the caller's, who may change it later."""
+        del context
+        _ = self.hashes
+
+    @cached_property
+    def hashes(self) -> Hashes:
+        """What is stored of the request and the context."""
+        return hashes_of(self.user_request, self.context)
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> RoutingDecision:
+        """Copy the record, as any model; the hashes are those of what the copy holds."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("hashes", None)
+        return copied
 
     @property
     def score(self) -> float | None:

@@ -15,11 +15,17 @@ from agentobs.models import AgentTransformationEvent, EventType, RouterPerforman
 from agentobs.recorder.sanitize import MARKER, encode_json, sanitize_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from uuid import UUID
 
     from agentobs.models.base import Base
-    from agentobs.recorder.records import RoutingDecision, Transformation
+    from agentobs.recorder.records import (
+        Alternative,
+        Confidence,
+        Hashes,
+        Timings,
+        Transformation,
+    )
 
 # The most characters of a text without a bound of its own: requests, reasons, messages.
 TEXT_LIMIT = 65_536
@@ -71,31 +77,32 @@ def decision_values(
     key: UUID,
     measured_at: datetime,
     correlation_id: UUID,
-    record: RoutingDecision,
-    *,
-    request_hash: str | None,
-    context_hash: str | None,
+    record: Mapping[str, Any],
+    hashes: Hashes,
 ) -> dict[str, Any]:
-    """Return the values of a row of router_performance_metrics."""
-    confidence, timings = record.confidence, record.timings_us
+    """Return the values of a row of router_performance_metrics, of the fields of its record."""
+    confidence: Confidence | None = record["confidence"]
+    timings: Timings | None = record["timings_us"]
+    alternatives: tuple[Alternative, ...] = record["alternatives"]
+    score = record["confidence_score"]
     values = {
         "id": key,
-        "metric_type": record.metric_type,
+        "metric_type": record["metric_type"],
         "correlation_id": correlation_id,
-        "user_request_hash": request_hash,
-        "context_hash": context_hash,
-        "selected_agent": record.selected_agent,
-        "selection_strategy": record.strategy,
-        "confidence_score": record.score,
-        "alternatives_count": len(record.alternatives),
-        "cache_hit": record.cache_hit,
-        "cache_key": record.cache_key,
-        "cache_age_seconds": record.cache_age_seconds,
+        "user_request_hash": hashes.request,
+        "context_hash": hashes.context,
+        "selected_agent": record["selected_agent"],
+        "selection_strategy": record["strategy"],
+        "confidence_score": confidence.score if score is None and confidence else score,
+        "alternatives_count": len(alternatives),
+        "cache_hit": record["cache_hit"],
+        "cache_key": record["cache_key"],
+        "cache_age_seconds": record["cache_age_seconds"],
         "feedback_provided": False,
         "measured_at": measured_at,
     }
-    if record.alternatives:
-        values["alternative_agents"] = [other.__dict__ for other in record.alternatives]
+    if alternatives:
+        values["alternative_agents"] = [other.__dict__ for other in alternatives]
     if confidence is not None:
         values["trigger_confidence"] = confidence.trigger
         values["context_confidence"] = confidence.context

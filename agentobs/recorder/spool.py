@@ -12,7 +12,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 from agentobs.errors import SpoolError
@@ -81,7 +81,8 @@ class Spool:
         self._lock_descriptor = lock
         self._note_descriptor = open_note(path)
         # append waits for it, so nobody who holds it touches the disk, but to make a segment.
-        self._lock = Lock()
+        self._lock = RLock()
+        self._is_appending = False
         self._sync_lock = Lock()
         self._descriptor = _NONE
         self._finished = segments_in(path)
@@ -111,15 +112,25 @@ class Spool:
             raise SpoolError(self.path, f"a record has more than {MAX_PAYLOAD} bytes")
         frame = encode_frame(payload)
         with self._lock:
-            if self._descriptor == _NONE or self._end.offset >= self._segment_bytes:
-                self._begin_segment()
-            begin = self._end
+            if self._is_appending:
+                # By a signal handler, or a finalizer: the frame of the other one is half written.
+                raise SpoolError(self.path, "a record was made in the middle of another one")
+            self._is_appending = True
             try:
-                write_all(self._descriptor, frame)
-                self._end = Position(begin.segment, begin.offset + len(frame))
-            except BaseException as error:
-                self._cut_off(error)
-                raise
+                return self._append(frame)
+            finally:
+                self._is_appending = False
+
+    def _append(self, frame: bytes) -> Position:
+        if self._descriptor == _NONE or self._end.offset >= self._segment_bytes:
+            self._begin_segment()
+        begin = self._end
+        try:
+            write_all(self._descriptor, frame)
+            self._end = Position(begin.segment, begin.offset + len(frame))
+        except BaseException as error:
+            self._cut_off(error)
+            raise
         return begin
 
     def sync(self) -> None:
@@ -217,7 +228,7 @@ class Spool:
     def abandon(self) -> None:
         """Forget, in a forked child, the spool that is the parent's."""
         # A thread of the parent may have had them, and does not exist here.
-        self._lock, self._sync_lock = Lock(), Lock()
+        self._lock, self._sync_lock = RLock(), Lock()
         self._segment_bytes = 0
         for name in ("_descriptor", "_note_descriptor", "_lock_descriptor"):
             descriptor = getattr(self, name)

@@ -17,6 +17,7 @@ from agentobs.recorder.composer import Composer
 from agentobs.recorder.delivery import Delivered, bury
 from agentobs.recorder.entries import Entry, Kind
 from agentobs.recorder.held import Held
+from agentobs.recorder.pace import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 # to write.
 _LONGEST_AT_CLOSE = 0.5
 _LONGEST_FOR_OTHERS = 3.0
+# About a millisecond, after which other threads go on.
+_TURN = 500
 # So few take less than a millisecond, after which the loop turns.
 _MADE_AT_ONCE = 25
 # How often what waits for another process's rows looks for them.
@@ -252,7 +255,9 @@ class Writer:
             self._give_up_changes()
 
     def _give_up_parents(self) -> None:
-        for entry in self._children.expired(at_once=self._is_last):
+        # Bounded, as everything that waits in memory.
+        is_full = len(self._children) > self._settings.buffer_rows
+        for entry in self._children.expired(at_once=self._is_last or is_full):
             entry.values["parent_event_id"] = None
             self.batch.events[entry.id] = entry
             for child in self._children.release([entry.id]):
@@ -301,7 +306,7 @@ class Writer:
 
     def _account_for(self, done: Delivered) -> None:
         """Take out of the batch what the database answered for."""
-        for entry in done.written:
+        for entry in in_turns(done.written, _TURN):
             self._note_run(entry)
         self._settled(done.written, "written")
         for entry, _ in done.refused:
