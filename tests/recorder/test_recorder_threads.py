@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -310,3 +311,22 @@ async def _has_passed(wire: Relay) -> bool:
 
 async def _has_written(recorder: Recorder, number: int) -> bool:
     return sum(recorder.statistics().written.values()) >= number
+
+
+@pytest.mark.parametrize("delivery", ["drop", "spool"])
+def test_a_signal_handler_may_record_in_the_middle_of_a_record(
+    agentobs_database: DatabaseSettings, tmp_path: Path, delivery: str
+) -> None:
+    recorder = strict_recorder(agentobs_database, tmp_path, delivery=delivery).start()
+    handled = []
+    before = signal.signal(signal.SIGALRM, lambda *_: handled.append(_record(recorder)))
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        recorded = [_record(recorder) for _ in range(1000)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    recorder.close()
+
+    assert handled
+    assert recorder.statistics().written["decision"] == len(recorded) + len(handled)

@@ -314,3 +314,28 @@ async def test_a_run_that_goes_on_waits_for_its_parent_and_is_completed_all_the_
     assert rows["child"]["parent_event_id"] == parent.id
     assert rows["child"]["event_type"] == "transformation_complete"
     assert children.statistics().written == {"transformation": 1}
+
+
+async def test_a_process_that_ends_before_the_run_that_called_it_keeps_its_parent(
+    agentobs_database: DatabaseSettings, tmp_path: Path
+) -> None:
+    with strict_recorder(agentobs_database, tmp_path / "here") as recorder:
+        with recorder.transformation(target_agent="here") as run:
+            header = recorder.context()
+            # Its row is written soon, though it ends in a long time.
+            await _ended_elsewhere(agentobs_database, tmp_path / "there", header)
+        statistics = recorder.statistics()
+
+    rows = await rows_by_agent(agentobs_database)
+    assert rows["there"]["parent_event_id"] == run.id
+    assert rows["here"]["event_type"] == "transformation_complete"
+    assert statistics.orphaned == 0
+
+
+async def _ended_elsewhere(database: DatabaseSettings, folder: Path, header: str | None) -> None:
+    with strict_recorder(database, folder) as other, other.attach(header):
+        with other.transformation(target_agent="there"):
+            pass
+        report = await other.aclose()
+    assert report.is_complete
+    assert other.statistics().orphaned == 0
