@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agentobs.cli import agents, archive, db, maintain, server
+from agentobs.cli import agents, archive, db, maintain, server, spool
 from agentobs.errors import AgentobsError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(server.app, name="server")
 app.add_typer(agents.app, name="agents")
 app.command(name="maintain")(maintain.command)
 app.add_typer(archive.app, name="archive")
+app.add_typer(spool.app, name="spool")
 
 
 def run() -> None:

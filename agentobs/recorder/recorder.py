@@ -250,6 +250,12 @@ class Recorder:
         """Wait as `barrier` does, without holding up the event loop."""
         await _in_daemon(lambda: self.barrier(timeout))
 
+    @property
+    def is_replaying(self) -> bool:
+        """Whether there may be spools of dead processes that it has not written yet."""
+        running = self._running
+        return running is not None and running.is_replaying
+
     def statistics(self) -> Statistics:
         """Return what was done since the start; of a closed recorder, what it had done."""
         running = self._running

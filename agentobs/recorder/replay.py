@@ -28,6 +28,8 @@ class Replay:
 
     def __init__(self, root: Path, target: str, buffer: Buffer) -> None:
         self.starts: dict[UUID, Entry] = {}
+        # Whether it has looked, and found none.
+        self.is_idle = False
         self._root, self._target, self._buffer = root, target, buffer
         self._spool: Spool | None = None
         self._next: Position | None = None
@@ -88,4 +90,5 @@ class Replay:
         self._spool = next(take_over(self._root, self._target), None)
         if self._spool is not None:
             self._next = self._spool.settled
+        self.is_idle = self._spool is None
         return self._spool

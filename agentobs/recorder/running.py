@@ -62,7 +62,7 @@ class Running:
     def __init__(
         self, settings: RecorderSettings, database: DatabaseSettings, counters: Counters
     ) -> None:
-        folder = settings.folder or user_state_path("agentobs") / "recorder"
+        folder = folder_of(settings)
         target = _target(database)
         is_spooling = settings.delivery == "spool"
         self.settings = settings
@@ -71,14 +71,14 @@ class Running:
         self.buffer = Buffer(settings, self.counters, self.spool, self._wake)
         self.open_runs = OpenRuns(self.buffer.lock)
         self.dead_letters = DeadLetters(folder / "dead-letters")
-        replay = Replay(folder / "spools", target, self.buffer) if is_spooling else None
+        self._replay = Replay(folder / "spools", target, self.buffer) if is_spooling else None
         self.writer = Writer(
             self.buffer,
             self.open_runs,
             Delivery(database),
             settings,
             dead_letters=self.dead_letters,
-            replay=replay,
+            replay=self._replay,
         )
         self._reported = self.counters.snapshot({})
         self._report_at = time.monotonic() + settings.report_interval
@@ -88,6 +88,11 @@ class Running:
         self._thread.start()
         if self._sync is not None:
             self._sync.start()
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether there may be spools of dead processes that are not written yet."""
+        return self._replay is not None and not self._replay.is_idle
 
     def barrier(self, timeout: float | None) -> None:
         """Wait until what was accepted is safe: synced to the spool, or committed."""
@@ -182,6 +187,11 @@ class Running:
         news, self._reported = statistics.since(self._reported), statistics
         if news.has_counted or statistics.pending:
             logger.info("in %g s: %s", self.settings.report_interval, news)
+
+
+def folder_of(settings: RecorderSettings) -> Path:
+    """Return where spools and dead letters are."""
+    return settings.folder or user_state_path("agentobs") / "recorder"
 
 
 def _target(database: DatabaseSettings) -> str:
