@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from agentobs.embedded import EmbeddedServer
 
+Delivery = Literal["drop", "block", "spool"]
 ROUNDS = 3
 ROWS, SINGLE_ROWS = 40_000, 3_000
 BATCH, CONNECTIONS = 2_000, 20
@@ -104,7 +105,7 @@ def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def _recorded(server: EmbeddedServer, subject: Subject, delivery: str) -> float:
+def _recorded(server: EmbeddedServer, subject: Subject, delivery: Delivery) -> float:
     settings = DatabaseSettings(database_url=server.url)
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(

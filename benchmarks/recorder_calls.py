@@ -16,7 +16,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentobs import DatabaseSettings, migrations
 from agentobs.recorder import Recorder
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agentobs.recorder import RoutingDecision
 
+Delivery = Literal["drop", "block", "spool"]
 CALLS, DIFFERENT, WARM = 60_000, 200, 4_000
 # So many calls, then a pause as a service has between requests: the writer keeps up, and is busy.
 BURST, PAUSE = 20, 0.002
@@ -56,7 +57,8 @@ def main() -> None:
 def _calls(settings: DatabaseSettings, made: Sequence[RoutingDecision]) -> None:
     print(f"one call of {CALLS:,}, in us, while the writer is busy")
     _print_call("a list", _timed([].append, made))
-    for delivery in ("drop", "spool"):
+    deliveries: tuple[Delivery, ...] = ("drop", "spool")
+    for delivery in deliveries:
         with _recorder(settings, delivery) as recorder:
             _print_call(delivery, _timed(recorder.routing_decision, made))
         _require_complete(recorder)
@@ -154,7 +156,7 @@ def _resident() -> float:
 
 
 @contextmanager
-def _recorder(settings: DatabaseSettings, delivery: str) -> Iterator[Recorder]:
+def _recorder(settings: DatabaseSettings, delivery: Delivery) -> Iterator[Recorder]:
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(
             settings, delivery=delivery, lenient=False, folder=Path(folder), close_timeout=120

@@ -6,6 +6,7 @@
     in_session          the same in a transaction of the host's own
     run                 a block of the host's code that runs as another agent
     records             what is recorded, with the bounds of the schema
+    fields, options     their fields, and a recorder's options, as keyword arguments
     trace_context       the workflow around it, also across processes
     intake              from a record to an entry, in the host's call
     sanitize            any Python value to JSON that PostgreSQL stores

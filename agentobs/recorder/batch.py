@@ -26,6 +26,15 @@ class Batch:
 
     is_doubtful: bool = False
 
+    def take_faulty(self) -> list[Entry]:
+        """Take out the entries that are no rows."""
+        faulty = [entry for entry in self if entry.fault is not None]
+        for entry in faulty:
+            for rows in self.parts:
+                if rows.get(entry.id) is entry:
+                    del rows[entry.id]
+        return faulty
+
     def __iter__(self) -> Iterator[Entry]:
         for rows in self.parts:
             yield from rows.values()

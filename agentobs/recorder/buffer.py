@@ -12,7 +12,7 @@ import threading
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from agentobs.errors import RecorderClosedError, SpoolError
+from agentobs.errors import InvalidValueError, RecorderClosedError, SpoolError
 from agentobs.recorder.entries import Entry, Kind, decode
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Buffer:
         with self.lock:
             self._require_open()
             if not (self._has_room(entry) or must_fit) and not self._wait_for_room(entry):
-                self.counters.count("dropped", entry.kind)
-                return False
+                return self._drop(entry)
             self._accept(entry)
             return True
 
@@ -102,6 +101,12 @@ class Buffer:
         """Return the oldest entries in memory, which stay here."""
         with self.lock:
             return list(islice(self._entries.values(), limit))
+
+    def _drop(self, entry: Entry) -> bool:
+        if not any(self.counters.by_kind["dropped"].values()):
+            logger.warning("the buffer is full: records are dropped, and counted")
+        self.counters.count("dropped", entry.kind)
+        return False
 
     def pull(self, key: UUID) -> Entry | None:
         """Take the row of one key out of its turn, where it is here."""
@@ -156,6 +161,8 @@ class Buffer:
 
     def _put_spooled(self, entry: Entry, spool: Spool) -> bool:
         payload = entry.encode()
+        if entry.fault is not None:
+            raise InvalidValueError(str(entry.kind), entry.fault)
         entry.size += len(payload)
         with self.lock:
             self._require_open()
@@ -167,8 +174,7 @@ class Buffer:
                 self._count_accepted(entry)
                 self._wake()
             else:
-                self.counters.count("dropped", entry.kind)
-                return False
+                return self._drop(entry)
         return True
 
     def _require_open(self) -> None:
@@ -227,6 +233,8 @@ class Buffer:
         if into is None:
             return False
         into.merge(entry)
+        into.size += entry.size
+        self.bytes += entry.size
         return True
 
     def _remove(self, key: Hashable) -> Entry | None:
@@ -254,7 +262,7 @@ class Buffer:
         for frame in frames:
             try:
                 found.append(decode(frame, spool))
-            except (ValueError, TypeError, KeyError):
+            except (AttributeError, KeyError, TypeError, ValueError):
                 # A whole frame, but of a version that writes otherwise.
                 with self.lock:
                     self.counters.add("damaged")

@@ -16,6 +16,7 @@ from agentobs.errors import (
     InvalidDataError,
     InvalidValueError,
     SpoolError,
+    StatementTimeoutError,
 )
 from agentobs.recorder import statements
 from agentobs.recorder.batch import with_descendants
@@ -165,6 +166,11 @@ class Delivery:
             await self._insert(layout, rest, done, is_doubtful=False)
         elif _is_stored_already(error) and not was_doubtful:
             await self._insert(layout, entries, done, is_doubtful=True)
+        elif isinstance(error, StatementTimeoutError) and len(entries) > 1:
+            # It has given its connection up. Fewer rows take less time.
+            await self.drop_connection()
+            for half in _halves(entries):
+                await self._insert(layout, half, done, is_doubtful=True)
         elif not _is_poison(error) or _is_stored_already(error):
             raise error
         elif len(entries) == 1:
@@ -334,9 +340,10 @@ def _outcome(entry: Entry) -> Outcome:
         values.get("actual_success"),
         None if score is None else decimal_of(score),
         instant_from(values["validated_at"]),
-        entry.is_replayed,
+        entry.is_replayed or entry.has_waited,
     )
 
 
 def _feedback(entry: Entry) -> Feedback:
-    return Feedback(entry.id, entry.values["feedback_type"], entry.values.get("feedback_details"))
+    values, is_late = entry.values, entry.is_replayed or entry.has_waited
+    return Feedback(entry.id, values["feedback_type"], values.get("feedback_details"), is_late)

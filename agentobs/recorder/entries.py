@@ -53,6 +53,8 @@ class Entry:
         "_values",
         "changes",
         "cuts",
+        "fault",
+        "has_waited",
         "id",
         "is_replayed",
         "is_start",
@@ -83,6 +85,10 @@ class Entry:
         # What was changed and not counted yet.
         self.changes = changes
         self.cuts = cuts
+        # Why there are no values of it.
+        self.fault: str | None = None
+        # Whether another process may have changed the row since it came.
+        self.has_waited = False
         self.spool: Spool | None = None
         self.position: Position | None = None
         self.sequence = 0
@@ -97,8 +103,7 @@ class Entry:
     def values(self) -> Values:
         """The values of the row, sanitised, by the names of columns."""
         if self._values is None:
-            made = self._made
-            self._values, changes, cuts = clean(made if isinstance(made, dict) else made())
+            self._values, changes, cuts = self._make()
             # Those of a start are counted with its end.
             if not self.is_start:
                 self.changes += changes
@@ -109,6 +114,14 @@ class Entry:
     def is_made(self) -> bool:
         """Whether its values were asked for: it is on its way to the database, or in a spool."""
         return self._values is not None
+
+    def _make(self) -> tuple[Values, int, int]:
+        made = self._made
+        try:
+            return clean(made if isinstance(made, dict) else made())
+        except Exception as error:  # noqa: BLE001 (a record that was not checked holds anything)
+            self.fault = f"its values can't be made: {type(error).__name__}"
+            return {"id": self.id}, 0, 0
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

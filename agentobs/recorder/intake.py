@@ -27,7 +27,14 @@ from agentobs.recorder.records import (
     Transformation,
     hashes_of,
 )
-from agentobs.recorder.rows import Place, RunEnd, decision_values, end_of, event_values
+from agentobs.recorder.rows import (
+    TEXT_LIMIT,
+    Place,
+    RunEnd,
+    decision_values,
+    end_of,
+    event_values,
+)
 from agentobs.recorder.run import Run, UnrecordedRun
 from agentobs.recorder.sanitize import (
     MARKER,
@@ -35,7 +42,7 @@ from agentobs.recorder.sanitize import (
     context_keys,
     encode_context,
 )
-from agentobs.recorder.trace_context import CURRENT, TraceContext
+from agentobs.recorder.trace_context import TraceContext, current_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +51,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentobs.recorder")
 
+_MOST_NAMES, _NAME_LENGTH = 1000, 255
 _KEY_BITS, _RANDOM_BITS = 128, 62
 # Of a random UUID, version 4; by its own argument it takes a UUID twice as long.
 _KEY_MASK = ~(0xF << 76 | 0b11 << 62)
@@ -69,7 +77,7 @@ class Intake:
         _require("record", record, RoutingDecision)
         measured_at = record.measured_at or datetime.now(UTC)
         key = uuid7_with(measured_at, self._bits(_RANDOM_BITS))
-        correlation_id = record.correlation_id or self._correlation(CURRENT.get())
+        correlation_id = record.correlation_id or self._correlation(current_context())
         make = partial(
             decision_values,
             key,
@@ -79,7 +87,10 @@ class Intake:
             record.__dict__ | _HASHED,
             record.hashes if self._redact is None else self._hashes(record),
         )
-        return Decision(key, correlation_id, record), Entry(Kind.DECISION, key, make)
+        entry = Entry(Kind.DECISION, key, make)
+        if record.alternatives:
+            _weigh(entry, *[other.reason for other in record.alternatives])
+        return Decision(key, correlation_id, record), entry
 
     def whole(self, record: Transformation | RoutingDecision) -> Entry:
         """Take what a host reports whole; of a transformation that goes on no end will follow."""
@@ -104,13 +115,13 @@ class Intake:
         context = self._redacted(snapshot)
         encoded = self._encoded(context)
         values["context_snapshot"] = encoded.text
-        values["context_keys"] = [] if context is None else context_keys(context)
+        values["context_keys"] = [] if context is None else _names(context, encoded)
         values["context_size_bytes"] = encoded.size
         return EventFacts(place, values, encoded)
 
     def _place(self, record: Transformation, decision: Decision | None) -> Place:
         """Find out what the decision and the surrounding run say; the record's own words win."""
-        here = CURRENT.get()
+        here = current_context()
         workflow = record.correlation_id or (decision and decision.correlation_id)
         # A parent and its child share their workflow.
         if here is None or workflow not in (None, here.correlation_id):
@@ -133,7 +144,7 @@ class Intake:
             else RoutingDecision.model_construct(selected_agent=agent)
         )
         key = uuid7_with(datetime.now(UTC), self._bits(_RANDOM_BITS))
-        return Decision(key, self._correlation(CURRENT.get()), made)
+        return Decision(key, self._correlation(current_context()), made)
 
     def unrecorded_run(self, record: object, values: Mapping[str, Any]) -> Run:
         """Return a run for the host to go on with, of which there will be no row."""
@@ -249,18 +260,31 @@ class EventFacts:
         """Return the row of the run with this end."""
         values = self._values | end._asdict()
         entry = _entry(Kind.TRANSFORMATION, self.id, values, self._context)
-        texts = (values["user_request"], values["transformation_reason"], end.error_message)
-        entry.size += sum(len(text) for text in texts if text)
         entry.is_start = is_start
+        _weigh(entry, values["user_request"], values["transformation_reason"], end.error_message)
         if is_start:
             # Counted with its end.
             entry.changes = entry.cuts = 0
         return entry
 
 
+def _weigh(entry: Entry, *texts: str | None) -> None:
+    """Count the texts of a row; what is too long is cut now, and not kept until it is written."""
+    sizes = [len(text) for text in texts if text]
+    if sizes and max(sizes) > TEXT_LIMIT:
+        _ = entry.values
+    entry.size += sum(min(size, TEXT_LIMIT) for size in sizes)
+
+
 def _require(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise InvalidValueError(name, f"must be a {kind.__name__}")
+
+
+def _names(context: Mapping[Any, Any], encoded: EncodedJson) -> list[str]:
+    names = context_keys(context)
+    # Of a context that is cut, the names may be most of it.
+    return [name[:_NAME_LENGTH] for name in names[:_MOST_NAMES]] if encoded.is_cut else names
 
 
 def _first(value: Any, other: Any) -> Any:

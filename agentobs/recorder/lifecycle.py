@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from multiprocessing import util
-from threading import Thread, current_thread, main_thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Among the finalizers of a process that multiprocessing started, after those of its queues.
 _PRIORITY = 5
+_SEND_AGAIN = 1.0
 
 
 class Closable(Protocol):
@@ -74,13 +75,16 @@ class _ClosingHandler:
         self._owner = owner
         self._before = before
         self._closer: Thread | None = None
+        self._is_back = Event()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         recorder = self._owner()
         if self._closer is not None or recorder is None:
             self._closer = None
+            self._is_back.set()
             self._pass_on(number, frame)
             return
+        self._is_back.clear()
         # Not a daemon: Python waits for it when the main thread ends meanwhile.
         self._closer = Thread(
             target=self._close, args=(recorder, number), name="agentobs recorder close"
@@ -91,9 +95,11 @@ class _ClosingHandler:
         try:
             recorder.close()
         finally:
-            if self._closer is current_thread():
-                # It comes back to the handler, in the main thread, as the host's expects.
+            while self._closer is current_thread():
+                # It comes back to the handler, in the main thread, as the host's expects. One that
+                # comes in the moment before a system call is noticed only when that returns.
                 signal.pthread_kill(main_thread().ident or 0, number)
+                self._is_back.wait(_SEND_AGAIN)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         if callable(self._before):

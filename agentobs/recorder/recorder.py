@@ -7,19 +7,20 @@ import logging
 import threading
 from contextlib import contextmanager, suppress
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from agentobs.errors import AgentobsError, InvalidValueError, RecorderClosedError
 from agentobs.recorder import lifecycle
 from agentobs.recorder.entries import Kind
 from agentobs.recorder.intake import Intake
-from agentobs.recorder.records import Decision, RoutingDecision, Transformation
+from agentobs.recorder.options import RecorderOptions, require_settings, settings_of
+from agentobs.recorder.records import Decision, RoutingDecision, Transformation, one_of
 from agentobs.recorder.rows import RunEnd
 from agentobs.recorder.run import Run
 from agentobs.recorder.running import CloseReport, Running
 from agentobs.recorder.statistics import Counters, Statistics
-from agentobs.recorder.trace_context import CURRENT, leave, parse_trace_context
-from agentobs.settings import read_recorder_settings, read_settings
+from agentobs.recorder.trace_context import current_context, enter, leave, parse_trace_context
+from agentobs.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from agentobs.recorder.fields import RoutingDecisionFields, TransformationFields
     from agentobs.settings import DatabaseSettings
 
+
 logger = logging.getLogger("agentobs.recorder")
+
+_MOST_SAID = 100
 
 
 class Recorder:
@@ -58,15 +63,18 @@ class Recorder:
         database: DatabaseSettings | None = None,
         *,
         redact: Callable[[Any], Any] | None = None,
-        **options: Any,
+        **options: Unpack[RecorderOptions],
     ) -> None:
-        self.settings = read_recorder_settings(**options)
+        self.settings = settings_of(options)
+        require_settings(database)
         self._database = database
         self._redact = redact
         self._intake = self._new_intake()
         self._inherited: Running | None = None
         self._running: Running | None = None
         self._is_closed = False
+        # What was logged: each reason is, once.
+        self._said: set[str] = set()
         self._counters = Counters()
         self._start_lock, self._close_lock = threading.RLock(), threading.RLock()
         self._report = CloseReport({}, 0.0)
@@ -131,10 +139,12 @@ class Recorder:
     ) -> None:
         await self.aclose()
 
-    def routing_decision(self, record: RoutingDecision | None = None, /, **values: Any) -> Decision:
+    def routing_decision(
+        self, record: RoutingDecision | None = None, /, **values: Unpack[RoutingDecisionFields]
+    ) -> Decision:
         """Record a decision of the router, given as a record or by the fields of one."""
         try:
-            made = RoutingDecision(**values) if record is None else record
+            made = one_of(record, RoutingDecision, values)
             decision, entry = self._intake.decision(made)
             self._require_running().buffer.put(entry)
         except Exception as error:  # noqa: BLE001 (whatever it is, the host goes on)
@@ -148,7 +158,7 @@ class Recorder:
         /,
         *,
         decision: Decision | None = None,
-        **values: Any,
+        **values: Unpack[TransformationFields],
     ) -> Run:
         """Return a block that runs as another agent: `with recorder.transformation(…) as run`.
 
@@ -156,7 +166,7 @@ class Recorder:
         unless the record says otherwise; confidence and strategy are the decision's.
         """
         try:
-            made = Transformation(**values) if record is None else record
+            made = one_of(record, Transformation, values)
             return Run(self._intake.facts(made, decision), made, self)
         except Exception as error:  # noqa: BLE001 (as above)
             self._turn_away(Kind.TRANSFORMATION, error)
@@ -212,7 +222,7 @@ class Recorder:
         It is a traceparent of W3C Trace Context, with more behind a semicolon. The run that it
         names is written soon, whether or not it has ended, for rows elsewhere will refer to it.
         """
-        here = CURRENT.get()
+        here = current_context()
         if here is None:
             return None
         running = self._running
@@ -232,12 +242,12 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 (as above)
             self._turn_away(Kind.TRANSFORMATION, error)
             here = None
-        token = None if here is None else CURRENT.set(here)
+        scope = None if here is None else enter(here)
         try:
             yield
         finally:
-            if token is not None:
-                leave(token)
+            if scope is not None:
+                leave(scope)
 
     def barrier(self, timeout: float | None = None) -> None:
         """Wait until all that was taken so far is safe; raise BarrierTimeoutError otherwise.
@@ -306,6 +316,7 @@ class Recorder:
             raise error
         with self._counters.lock:
             self._counters.add("sanitised")
+        self._say_once("a value was left out", error)
 
     def _require_running(self) -> Running:
         running = self._running
@@ -326,12 +337,15 @@ class Recorder:
         if not self.settings.lenient:
             raise error
         with self._counters.lock:
-            is_first = not any(self._counters.by_kind["refused"].values())
             self._counters.count("refused", kind)
-        if is_first:
-            # The words of others may quote what was recorded.
-            reason = error if isinstance(error, AgentobsError) else type(error).__name__
-            logger.error("a record was refused, and further ones are counted only: %s", reason)
+        self._say_once(f"a {kind} was refused", error)
+
+    def _say_once(self, what: str, error: Exception) -> None:
+        # The words of others may quote what was recorded.
+        reason = error if isinstance(error, AgentobsError) else type(error).__name__
+        if str(reason) not in self._said and len(self._said) < _MOST_SAID:
+            self._said.add(str(reason))
+            logger.error("%s, said once and counted from now on: %s", what, reason)
 
     def _new_intake(self) -> Intake:
         settings = self.settings

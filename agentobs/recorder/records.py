@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -281,3 +281,15 @@ class Decision:
     def confidence_score(self) -> float | None:
         """How sure the router was, 0 to 1."""
         return self.record.score
+
+
+_Given = TypeVar("_Given", RoutingDecision, Transformation)
+
+
+def one_of(record: _Given | None, kind: type[_Given], values: Any) -> _Given:
+    """Return the record, or one of these fields; raise InvalidValueError for both."""
+    if record is None:
+        return kind(**values)
+    if values:
+        raise InvalidValueError(next(iter(values)), "stands beside a record: give one or the other")
+    return record

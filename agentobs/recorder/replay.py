@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from agentobs.recorder.buffer import Buffer
     from agentobs.recorder.entries import Entry
+
+logger = logging.getLogger("agentobs.recorder")
 
 # How often a process looks for spools that others left.
 _LOOK_EVERY = 30.0
@@ -90,5 +93,6 @@ class Replay:
         self._spool = next(take_over(self._root, self._target), None)
         if self._spool is not None:
             self._next = self._spool.settled
+            logger.info("takes over what a process left: %s", self._spool.path)
         self.is_idle = self._spool is None
         return self._spool

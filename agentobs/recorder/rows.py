@@ -184,12 +184,23 @@ def clean(values: dict[str, Any]) -> tuple[dict[str, Any], int, int]:
             cuts += 1
     alternatives = values.get("alternative_agents")
     if isinstance(alternatives, list):
-        encoded = encode_json(alternatives)
+        shortened = [_shortened(other) for other in alternatives]
+        cuts += sum(
+            1 for one, other in zip(alternatives, shortened, strict=True) if one is not other
+        )
+        encoded = encode_json(shortened)
         values["alternative_agents"] = encoded.text
         changes += encoded.changes
     if changes and "started_at" in values:
         _note_changes(values, changes)
     return values, changes, cuts
+
+
+def _shortened(alternative: Mapping[str, Any]) -> Mapping[str, Any]:
+    reason = alternative.get("reason")
+    if reason is None or len(reason) <= TEXT_LIMIT:
+        return alternative
+    return {**alternative, "reason": _cut(sanitize_text(reason)[0])}
 
 
 def _cut(text: str) -> str:

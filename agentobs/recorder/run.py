@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from agentobs.errors import InvalidValueError
 from agentobs.models import EventType
 from agentobs.recorder.records import Transformation
 from agentobs.recorder.rows import RunEnd
-from agentobs.recorder.trace_context import CURRENT, TraceContext, leave
+from agentobs.recorder.trace_context import Scope, TraceContext, enter, leave
 
 if TYPE_CHECKING:
-    from contextvars import Token
     from datetime import datetime
     from types import TracebackType
     from uuid import UUID
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from agentobs.recorder.intake import EventFacts
 
 _RESULTS = ("quality_score", "transformation_duration_ms", "initialization_duration_ms")
+_SETTABLE = frozenset({*_RESULTS, "began", "facts", "has_begun", "record", "results"})
+_NOTHING_TO_SET = (
+    "can't be set: a run has quality_score and two durations, and fails by an exception or fail()"
+)
 _TYPE_LENGTH = 100
 _INTEGER_MAX = 2**31 - 1
 
@@ -50,15 +55,26 @@ class Run:
     initialization_duration_ms: int | None = _checked("initialization_duration_ms")
 
     def __init__(self, facts: EventFacts, record: Transformation, owner: Owner) -> None:
+        self._owner = owner
         self.facts = facts
         self.record = record
         self.results: dict[str, Any] = {name: getattr(record, name) for name in _RESULTS}
         self.began = self._marked = time.monotonic()
-        self._owner = owner
         self.has_begun = False
         self._failure: tuple[str, str | None] | None = None
-        self._tokens: list[Token[TraceContext | None]] = []
+        self._scopes: list[Scope] = []
         self._has_ended = False
+        self._process = os.getpid()
+
+    # Hidden from type checkers, which would take it for leave to assign any name.
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name.startswith("_") or name in _SETTABLE:
+                super().__setattr__(name, value)
+            else:
+                # Python would take it without a word, and nothing would be stored.
+                self._owner.refuse_value(InvalidValueError(f"run.{name}", _NOTHING_TO_SET))
 
     @property
     def id(self) -> UUID:
@@ -107,7 +123,7 @@ class Run:
         here = TraceContext(
             self.correlation_id, self.id, place.session_id, self.record.target_agent
         )
-        self._tokens.append(CURRENT.set(here))
+        self._scopes.append(enter(here))
         return self
 
     def __exit__(
@@ -116,9 +132,10 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._tokens:
-            leave(self._tokens.pop())
-        if self._tokens or self._has_ended:
+        if self._scopes:
+            leave(self._scopes.pop())
+        # In a child that was forked within the block, it is the parent's to end.
+        if self._scopes or self._has_ended or os.getpid() != self._process:
             return
         self._has_ended = True
         try:

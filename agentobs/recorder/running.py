@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentobs.recorder")
 
+_PORT = 5432
 _LEFT_REASON = "the recorder was closed before the database took it"
 
 
@@ -63,7 +64,7 @@ class Running:
         self, settings: RecorderSettings, database: DatabaseSettings, counters: Counters
     ) -> None:
         folder = folder_of(settings)
-        target = _target(database)
+        target = target_of(database)
         is_spooling = settings.delivery == "spool"
         self.settings = settings
         self.counters = counters
@@ -81,7 +82,7 @@ class Running:
             replay=self._replay,
         )
         self._reported = self.counters.snapshot({})
-        self._report_at = time.monotonic() + settings.report_interval
+        self._reported_at = time.monotonic()
         self._progress = threading.Condition(self.buffer.lock)
         self._thread = WriterThread(self.writer, self._tell_progress)
         self._sync = None if self.spool is None else SyncThread(self.spool)
@@ -109,8 +110,9 @@ class Running:
             if not self._is_settled(last):
                 pending = self._pending()
                 raise BarrierTimeoutError(
-                    f"{pending} records are not committed yet: look whether the database takes "
-                    "rows, or wait longer",
+                    f"not committed yet: {pending} of the records; look whether the database takes "
+                    "rows, or wait longer: what names a row of another process waits for it "
+                    "(parent_wait, outcome_wait)",
                     pending=pending,
                 )
 
@@ -134,35 +136,41 @@ class Running:
         left = [*self.writer.unsettled(), *self.buffer.take_all()]
         if self._sync is not None:
             self._sync.finish()
+        report_left = self._left()
         if self.spool is not None:
-            # What could not be spooled is in memory only.
-            left = [entry for entry in left if entry.spool is None]
+            # What could not be spooled is in memory only, and so is what somebody has deleted.
+            is_there = self.spool.path.exists()
+            left = [entry for entry in left if not (is_there and entry.spool)]
             self.spool.close()
         is_kept = bury(self.dead_letters, [(entry, _LEFT_REASON, None) for entry in left])
-        return self._report(time.monotonic() - began, lost=[] if is_kept else left)
+        self._count_left(left, "abandoned" if is_kept else "lost")
+        return self._report(time.monotonic() - began, report_left, is_kept=is_kept)
 
     def abandon(self) -> None:
         """Let go of everything in a child that was forked: it is all the parent's."""
         if self.spool is not None:
             self.spool.abandon()
 
-    def _report(self, seconds: float, lost: list[Entry]) -> CloseReport:
+    def _left(self) -> dict[str, int]:
         with self.buffer.lock:
-            left = {kind: number for kind, number in self.counters.open().items() if number}
-            for entry in lost:
-                for each in entry.kinds:
-                    self.counters.count("lost", each)
-            for kind, number in self.counters.open().items():
-                if number:
-                    self.counters.by_kind["abandoned"][kind] += number
+            return {str(kind): number for kind, number in self.counters.open().items() if number}
+
+    def _count_left(self, entries: list[Entry], what: str) -> None:
+        """Count what is in no spool; the rest is pending, for the next process."""
+        with self.buffer.lock:
+            for kind in (kind for entry in entries for kind in entry.kinds):
+                self.counters.count(what, kind)
+
+    def _report(self, seconds: float, left: dict[str, int], *, is_kept: bool) -> CloseReport:
         if left:
             told = ", ".join(f"{number} {kind}" for kind, number in left.items())
             logger.warning("a recorder was closed and left: %s", told)
+        is_spooled = self.spool is not None and self.spool.path.exists()
         return CloseReport(
             left,
             seconds,
-            spool=self.spool.path if left and self.spool is not None else None,
-            dead_letters=None if lost else self.dead_letters.path,
+            spool=self.spool.path if left and self.spool is not None and is_spooled else None,
+            dead_letters=self.dead_letters.path if is_kept else None,
         )
 
     def _pending(self) -> int:
@@ -177,16 +185,17 @@ class Running:
     def _tell_progress(self) -> None:
         with self._progress:
             self._progress.notify_all()
-        interval = self.settings.report_interval
-        if interval and time.monotonic() >= self._report_at:
-            self._report_at = time.monotonic() + interval
-            self._log_statistics()
+        interval, now = self.settings.report_interval, time.monotonic()
+        if interval and now >= self._reported_at + interval:
+            seconds, self._reported_at = now - self._reported_at, now
+            self._log_statistics(seconds)
 
-    def _log_statistics(self) -> None:
+    def _log_statistics(self, seconds: float) -> None:
         statistics = self.statistics()
         news, self._reported = statistics.since(self._reported), statistics
         if news.has_counted or statistics.pending:
-            logger.info("in %g s: %s", self.settings.report_interval, news)
+            level = logging.WARNING if news.has_lost else logging.INFO
+            logger.log(level, "in %.3g s: %s", seconds, news)
 
 
 def folder_of(settings: RecorderSettings) -> Path:
@@ -194,7 +203,15 @@ def folder_of(settings: RecorderSettings) -> Path:
     return settings.folder or user_state_path("agentobs") / "recorder"
 
 
-def _target(database: DatabaseSettings) -> str:
-    """Name the database and the schema, for spools to go nowhere else."""
+def target_of(database: DatabaseSettings) -> str:
+    """Name the database and the schema, for spools to go nowhere else.
+
+    Without the user, who may change with each start, and however the address is spelt.
+    """
     address = database_address(database)
-    return f"{address.place} {database.schema_name or ''}".strip()
+    hosts = address.arguments.get("host") or ["localhost"]
+    ports = address.arguments.get("port") or [_PORT] * len(hosts)
+    places = zip(hosts, ports, strict=False)
+    shown = sorted(f"{str(host).lower().rstrip('.')}:{port}" for host, port in places)
+    name = address.url.database or address.url.username or ""
+    return f"{','.join(shown)}/{name} {database.schema_name or 'public'}"

@@ -66,22 +66,26 @@ _METRICS = cast("Table", RouterPerformanceMetric.__table__)
 class Outcome(NamedTuple):
     """What came of a routing decision; None leaves what is stored.
 
-    One that `is_replayed` may be older than what is stored, and gives way to it then.
+    One that `is_late` may be older than what is stored, and gives way to it then.
     """
 
     id: UUID
     success: bool | None
     quality_score: Decimal | None
     validated_at: datetime
-    is_replayed: bool
+    is_late: bool
 
 
 class Feedback(NamedTuple):
-    """What a person said of a routing decision; `details` are JSON text."""
+    """What a person said of a routing decision; `details` are JSON text.
+
+    It does not tell when: where it `is_late`, it gives way to any that is stored.
+    """
 
     id: UUID
     type: str
     details: str | None
+    is_late: bool = False
 
 
 class Completion(NamedTuple):
@@ -114,7 +118,7 @@ _TYPES: Mapping[str, TypeEngine[Any]] = {
     # Rounded as its column rounds it, before it is subtracted from a confidence.
     "quality_score": Numeric(5, 4),
     "validated_at": AwareTimestamp(),
-    "is_replayed": Boolean(),
+    "is_late": Boolean(),
     # A text that is too long for its column is refused; a cast to varchar(n) would cut it.
     "type": Text(),
     "details": Text(),
@@ -174,13 +178,14 @@ async def completed(connection: AsyncConnection, ids: Collection[UUID]) -> set[U
 async def update_outcomes(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> set[UUID]:
     """Note what came of routing decisions; return the ids of those that are stored.
 
-    A row counts as matched also where a replayed outcome gives way to the one that it has.
+    A row counts as matched also where a late outcome gives way to the one that it has; one that
+    another transaction has locked is not matched, for it shall hold up nothing.
     """
     return await _update(connection, _OUTCOMES, outcomes)
 
 
 async def update_feedback(connection: AsyncConnection, feedbacks: Sequence[Feedback]) -> set[UUID]:
-    """Note what persons said of routing decisions; return the ids of those that are stored."""
+    """Note what persons said of routing decisions; return the ids, as for outcomes."""
     return await _update(connection, _FEEDBACK, feedbacks)
 
 
@@ -251,12 +256,12 @@ async def _update(
     """
     matched: set[UUID] = set()
     for turn in _turns(changes):
-        ids = [change.id for change in turn]
-        locked = await _matched(connection, updating.lock, ids)
-        if locked:
-            fields = zip(turn[0]._fields, zip(*turn, strict=True), strict=True)
+        locked = await _matched(connection, updating.lock, [change.id for change in turn])
+        ours = [change for change in turn if change.id in locked]
+        if ours:
+            fields = zip(ours[0]._fields, zip(*ours, strict=True), strict=True)
             arrays = {f"given_{name}": list(values) for name, values in fields}
-            await connection.execute(updating.change, arrays | _bounds_of(ids))
+            await connection.execute(updating.change, arrays | _bounds_of(locked))
         matched |= locked
     return matched
 
@@ -277,12 +282,14 @@ def _updating(
     change: type[_Change],
     values: Callable[[Any], Mapping[str, Any]],
     only: Callable[[Any], ColumnElement[bool]] | None = None,
+    *,
+    skip_locked: bool = True,
 ) -> _Updating:
     """Make the statements of a kind of change; the rows of the first are those that it found."""
     given = _given(change._fields)
     key = stored.columns.id
     # In the order of ids: two processes that change the same rows never wait for each other.
-    lock = _stored(stored).order_by(key).with_for_update(key_share=True)
+    lock = _stored(stored).order_by(key).with_for_update(key_share=True, skip_locked=skip_locked)
     changed = update(stored).where(key == given.c.id, *_bounds(stored)).values(values(given.c))
     return _Updating(lock, changed if only is None else changed.where(only(given.c)))
 
@@ -307,7 +314,11 @@ def _outcome(given: Any) -> Mapping[str, Any]:
 
 def _is_news(given: Any) -> ColumnElement[bool]:
     known = _METRICS.columns.validated_at
-    return or_(not_(given.is_replayed), known.is_(None), known <= given.validated_at)
+    return or_(not_(given.is_late), known.is_(None), known <= given.validated_at)
+
+
+def _is_only(given: Any) -> ColumnElement[bool]:
+    return or_(not_(given.is_late), _METRICS.columns.feedback_provided.is_not(true()))
 
 
 def _feedback(given: Any) -> Mapping[str, Any]:
@@ -326,5 +337,6 @@ def _completion(given: Any) -> Mapping[str, Any]:
 
 
 _OUTCOMES = _updating(_METRICS, Outcome, _outcome, _is_news)
-_FEEDBACK = _updating(_METRICS, Feedback, _feedback)
-_COMPLETIONS = _updating(_EVENTS, Completion, _completion)
+_FEEDBACK = _updating(_METRICS, Feedback, _feedback, _is_only)
+# A row of one's own, which nobody locks for long; one that is not matched is inserted.
+_COMPLETIONS = _updating(_EVENTS, Completion, _completion, skip_locked=False)

@@ -89,7 +89,13 @@ class Statistics(BaseModel):
         taken = sum(self.accepted.values())
         away = sum(sum(getattr(self, name).values()) for name in TURNED_AWAY)
         missing = sum(sum(getattr(self, name).values()) for name in SETTLED if name != "written")
-        return (taken - missing) / (taken + away) if taken + away else 1.0
+        return max(0.0, taken - missing) / (taken + away) if taken + away else 1.0
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether there are records that will not be in the database."""
+        names = {*SETTLED, *TURNED_AWAY} - {"written"}
+        return any(number for name in names for number in getattr(self, name).values())
 
     @property
     def has_counted(self) -> bool:
@@ -111,7 +117,8 @@ class Statistics(BaseModel):
     def __str__(self) -> str:
         """Say in one line what an operator wants to know."""
         by_kind = {
-            name: sum(getattr(self, name).values()) for name in ("accepted", *SETTLED, *TURNED_AWAY)
+            name: sum(getattr(self, name).values())
+            for name in ("accepted", *SETTLED, *TURNED_AWAY, "replayed")
         }
         single = {
             name: getattr(self, name)

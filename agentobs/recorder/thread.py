@@ -126,6 +126,7 @@ class SyncThread:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
+        self._has_failed = False
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="agentobs recorder sync", daemon=True
@@ -149,4 +150,8 @@ class SyncThread:
         try:
             self._spool.sync()
         except SpoolError as error:
-            logger.warning("the spool can't be made durable: %s", error)
+            if not self._has_failed:
+                logger.warning("the spool can't be made durable: %s", error)
+            self._has_failed = True
+        else:
+            self._has_failed = False

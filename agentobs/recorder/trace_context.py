@@ -9,7 +9,6 @@ a traceparent of theirs is taken as well.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -57,14 +56,54 @@ class TraceContext:
         return f"00-{self.correlation_id.hex}-{span or 1:016x}-01"
 
 
-CURRENT: ContextVar[TraceContext | None] = ContextVar("agentobs_trace_context", default=None)
+class Scope:
+    """A block of code with a place in a workflow, within another one."""
+
+    __slots__ = ("context", "is_left", "outer", "token")
+
+    def __init__(self, context: TraceContext, outer: Scope | None) -> None:
+        self.context = context
+        self.outer = outer
+        self.is_left = False
+        self.token: Token[Scope | None] | None = None
 
 
-def leave(token: Token[TraceContext | None]) -> None:
-    """Go back to where the code ran before."""
-    # A block may be left in another context than it was entered in, as that of a generator is.
-    with suppress(ValueError):
-        CURRENT.reset(token)
+_CURRENT: ContextVar[Scope | None] = ContextVar("agentobs_scope", default=None)
+
+
+def current_context() -> TraceContext | None:
+    """Return where in a workflow the code runs; None outside of any."""
+    scope = _current_scope()
+    return None if scope is None else scope.context
+
+
+def enter(context: TraceContext) -> Scope:
+    """Begin a block; whoever is called or started from within it, belongs to it."""
+    scope = Scope(context, _current_scope())
+    scope.token = _CURRENT.set(scope)
+    return scope
+
+
+def leave(scope: Scope) -> None:
+    """End a block.
+
+    One that is left in another context than it was entered in, as that of a generator may be, stays
+    set where it was entered, and counts no more. Tasks that were started within a block stay in it.
+    """
+    token, scope.token = scope.token, None
+    if token is None:
+        return
+    try:
+        _CURRENT.reset(token)
+    except ValueError:
+        scope.is_left = True
+
+
+def _current_scope() -> Scope | None:
+    scope = _CURRENT.get()
+    while scope is not None and scope.is_left:
+        scope = scope.outer
+    return scope
 
 
 def parse_trace_context(text: object) -> TraceContext:

@@ -11,7 +11,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agentobs.errors import AgentobsError, SpoolError
+from agentobs.errors import (
+    AgentobsError,
+    ConnectionFailedError,
+    DatabaseError,
+    SpoolError,
+)
 from agentobs.recorder.batch import Batch
 from agentobs.recorder.composer import Composer
 from agentobs.recorder.delivery import Delivered, bury
@@ -39,8 +44,8 @@ _LONGEST_AT_CLOSE = 0.5
 _LONGEST_FOR_OTHERS = 3.0
 # About a millisecond, after which other threads go on.
 _TURN = 500
-# So few take less than a millisecond, after which the loop turns.
-_MADE_AT_ONCE = 25
+# So few take a tenth of a millisecond, for which callers may have to wait.
+_MADE_AT_ONCE = 10
 # How often what waits for another process's rows looks for them.
 _LOOK_EVERY = 0.25
 
@@ -117,9 +122,10 @@ class Writer:
                 await self._until_due()
                 try:
                     await self.flush()
-                except SpoolError as error:
-                    logger.warning("a spool can't be used: %s", error)
-                    await self._pause(_FIRST_PAUSE)
+                except Exception as error:  # noqa: BLE001 (whatever it is, the next rows come)
+                    reason = error if isinstance(error, SpoolError) else type(error).__name__
+                    logger.warning("a flush failed: %s", reason)
+                    await self._pause(_LONGEST_AT_CLOSE)
         finally:
             await self._delivery.drop_connection()
 
@@ -139,6 +145,8 @@ class Writer:
         """Deliver one batch, however long the database is away."""
         self._flushed_at = time.monotonic()
         self._composer.compose(self.batch)
+        faulty = self.batch.take_faulty()
+        self._bury([(entry, entry.fault or "", None) for entry in faulty], "dead_lettered")
         if self.batch or self._children or self._changes:
             await self._deliver()
         self._note_first_sequence()
@@ -213,18 +221,21 @@ class Writer:
 
     async def _wait_for_database(self, error: Exception, pause: float) -> None:
         self.batch.is_doubtful = True
+        self._note_retry(error)
+        await self._delivery.drop_connection()
+        # The statistics go on, and whoever waits for them.
+        self.on_progress()
+        # The half is left to chance, so that processes do not come back all at once.
+        await self._pause(pause * (0.5 + random.random() / 2))  # noqa: S311 (no secret)
+
+    def _note_retry(self, error: Exception) -> None:
         with self._buffer.lock:
             self._counters.add("retried")
         if not self._is_out:
             self._is_out = True
             # The words of others may quote what was recorded.
-            is_ours = isinstance(error, AgentobsError | OSError)
-            logger.warning(
-                "rows wait for the database: %s", error if is_ours else type(error).__name__
-            )
-        await self._delivery.drop_connection()
-        # The half is left to chance, so that processes do not come back all at once.
-        await self._pause(pause * (0.5 + random.random() / 2))  # noqa: S311 (no secret)
+            reason = error if isinstance(error, AgentobsError | OSError) else type(error).__name__
+            logger.warning("rows wait for the database, and are sent again: %s", reason)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not for long when the recorder is closed."""
@@ -272,7 +283,8 @@ class Writer:
         return is_over and self._buffer.is_empty and not self.batch
 
     def _give_up_changes(self) -> None:
-        gone = self._changes.expired(at_once=self._is_last)
+        is_full = len(self._changes) > self._settings.buffer_rows
+        gone = self._changes.expired(at_once=self._is_last or is_full)
         self._bury(
             [(entry, "no such decision was ever stored", None) for entry in gone], "unmatched"
         )
@@ -286,22 +298,41 @@ class Writer:
             await delivery.insert_metrics(_sorted(batch.metrics), done, is_doubtful=doubt)
             await delivery.insert_events(_sorted(batch.events), done, is_doubtful=doubt)
             await delivery.complete_runs(_sorted(batch.completions), done)
-            await delivery.update_outcomes(_sorted(batch.outcomes), done)
-            await delivery.update_feedback(_sorted(batch.feedback), done)
+            await self._update(done)
         finally:
             ahead.cancel()
             self._account_for(done)
         with self._buffer.lock:
             self._counters.flushed(time.monotonic() - began)
 
+    async def _update(self, done: Delivered) -> None:
+        """Note outcomes and feedback; what can't be noted now waits, and holds up nothing else."""
+        outcomes, feedback = _sorted(self.batch.outcomes), _sorted(self.batch.feedback)
+        try:
+            await self._delivery.update_outcomes(outcomes, done)
+            await self._delivery.update_feedback(feedback, done)
+        except ConnectionFailedError:
+            raise
+        except DatabaseError as error:
+            settled = {id(e) for e in (*done.written, *done.unmatched)}
+            settled |= {id(entry) for entry, _ in done.refused}
+            done.unmatched += [e for e in (*outcomes, *feedback) if id(e) not in settled]
+            self._note_retry(error)
+            await self._delivery.drop_connection()
+
     async def _make_ahead(self) -> None:
         """Make the values of the next rows while the server is busy with these."""
         entries = self._buffer.oldest(self._settings.flush_rows)
         for start in range(0, len(entries), _MADE_AT_ONCE):
-            for entry in entries[start : start + _MADE_AT_ONCE]:
-                # An update may come, and go into the row.
-                with self._buffer.lock:
+            # An update may come, and go into the row. Where many threads want the lock, it would
+            # take longer to get than the values to make.
+            if not self._buffer.lock.acquire(blocking=False):
+                return
+            try:
+                for entry in entries[start : start + _MADE_AT_ONCE]:
                     _ = entry.values
+            finally:
+                self._buffer.lock.release()
             await asyncio.sleep(0)
 
     def _account_for(self, done: Delivered) -> None:
@@ -316,6 +347,7 @@ class Writer:
             if entry.parent is not None:
                 self._children.hold(entry, entry.parent)
         for entry in done.unmatched:
+            entry.has_waited = True
             self._changes.hold(entry, entry.id)
         self._take_out((*done.parentless, *done.unmatched))
 

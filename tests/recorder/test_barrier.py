@@ -79,7 +79,7 @@ async def test_a_barrier_that_waits_in_vain_tells_how_much_is_pending(
         for _ in range(2):
             recorder.routing_decision()
         waits = recorder.abarrier(0.05) if is_async else asyncio.to_thread(recorder.barrier, 0.05)
-        with pytest.raises(BarrierTimeoutError, match="3 records") as caught:
+        with pytest.raises(BarrierTimeoutError, match="not committed yet: 3") as caught:
             await waits
     assert caught.value.pending == 3
     assert isinstance(caught.value, TimeoutError)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from agentobs import DatabaseSettings, Recorder
 
 EVENTS, METRICS = "agent_transformation_events", "router_performance_metrics"
+
+CHANGES_SCHEMA = True
+
 DEFINITION_KEY = "agent_transformation_events_agent_definition_id_fkey"
 
 

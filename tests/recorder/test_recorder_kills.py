@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from agentobs import DatabaseSettings
 
+CHANGES_SCHEMA = True
+
 KILLS = 10
 # Some of them before the first flush, some in the middle of later ones.
 MOST_LINES = 1_500

@@ -33,7 +33,7 @@ def run(recorder: Recorder, **values: Any) -> None:
 
 
 CALLS: dict[str, Call] = {
-    "decision": lambda recorder: recorder.routing_decision(confidence_score=CANARY),
+    "decision": lambda recorder: recorder.routing_decision(confidence_score=CANARY),  # type: ignore[arg-type]
     "no decision": lambda recorder: recorder.routing_decision(CANARY),  # type: ignore[arg-type]
     "transformation": lambda recorder: run(recorder, target_agent="a", session_id=CANARY),
     "no agent": run,
@@ -66,9 +66,11 @@ async def test_what_can_not_be_taken_is_counted_by_kind_and_told_once(
     assert statistics.refused == KINDS
     assert statistics.accepted == {"decision": 1}
     assert statistics.completeness == 1 / 13
-    [logged] = [each for each in caplog.records if each.levelno >= logging.WARNING]
-    assert "RoutingDecision.confidence_score" in logged.getMessage()
-    assert "counted only" in logged.getMessage()
+    messages = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert "RoutingDecision.confidence_score" in messages[0]
+    assert "counted from now on" in messages[0]
+    reasons = [message.partition("counted from now on: ")[2] for message in messages]
+    assert len(set(reasons)) == len(reasons) > 1
     assert CANARY not in caplog.text
     [row] = await decisions(agentobs_database)
     assert row["selected_agent"] == "good"

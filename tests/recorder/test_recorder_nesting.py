@@ -14,7 +14,7 @@ from support.recorders import events, strict_recorder
 from agentobs.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
     from agentobs import DatabaseSettings, Recorder
@@ -225,3 +225,45 @@ async def test_children_and_parents_are_stored_whatever_the_size_of_a_flush(
     assert sum(row["parent_event_id"] is None for row in rows) == 20
     assert {row["event_type"] for row in rows} == {"transformation_complete"}
     assert recorder.statistics().orphaned == 0
+
+
+async def test_a_stream_that_is_left_early_is_no_parent_of_what_comes_after_it(
+    recorder: Recorder, agentobs_database: DatabaseSettings
+) -> None:
+    async def stream() -> AsyncGenerator[int, None]:
+        with recorder.transformation(target_agent="streams"):
+            for number in range(10):
+                yield number
+
+    async for _ in (generator := stream()):
+        break
+    # As the event loop does it: in another context.
+    await asyncio.create_task(generator.aclose())
+    with recorder.transformation(target_agent="after"):
+        pass
+    recorder.barrier()
+
+    rows = {row["target_agent"]: row for row in await events(agentobs_database)}
+    assert rows["after"]["parent_event_id"] is None
+    assert rows["after"]["source_agent"] is None
+    assert rows["after"]["correlation_id"] != rows["streams"]["correlation_id"]
+
+
+async def test_a_task_that_outlives_the_run_that_started_it_is_its_child(
+    recorder: Recorder, agentobs_database: DatabaseSettings
+) -> None:
+    has_ended = asyncio.Event()
+
+    async def go_on() -> None:
+        await has_ended.wait()
+        with recorder.transformation(target_agent="inner"):
+            pass
+
+    with recorder.transformation(target_agent="outer") as outer:
+        task = asyncio.create_task(go_on())
+    has_ended.set()
+    await task
+    recorder.barrier()
+
+    rows = {row["target_agent"]: row for row in await events(agentobs_database)}
+    assert rows["inner"]["parent_event_id"] == outer.id

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # By INSERT, and by COPY.
 FEW, MANY = 3, 300
+
+CHANGES_SCHEMA = True
+
 RECORDERS = 4
 
 pytestmark = needs_pgbouncer

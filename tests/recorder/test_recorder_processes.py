@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from agentobs import DatabaseSettings, Recorder
 
+CHANGES_SCHEMA = True
+
 PROGRAM = Path(__file__).parents[1] / "support" / "recorder_program.py"
 PROCESSES = 8
 SECONDS = 6.0

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("quick_pauses")
 
+CHANGES_SCHEMA = True
+
 RESTARTS = 10
 # How often a minute without a database is one attempt: the longest pause is 10 s.
 ATTEMPTS_IN_A_MINUTE = 20

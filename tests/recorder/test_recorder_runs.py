@@ -289,3 +289,11 @@ async def test_what_goes_on_elsewhere_is_recorded_as_begun(
     assert (row["id"], row["event_type"]) == (key, "transformation_start")
     assert (row["success"], row["completed_at"]) == (None, None)
     assert recorder.statistics().written == {"transformation": 1}
+
+
+async def test_what_can_not_be_set_on_a_run_is_refused_by_its_name(recorder: Recorder) -> None:
+    with (
+        pytest.raises(InvalidValueError, match=r"run\.success can't be set"),
+        recorder.transformation(target_agent="a") as run,
+    ):
+        run.success = False  # type: ignore[attr-defined]

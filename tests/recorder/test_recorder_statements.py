@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 EARLIER, LATER = NOW - timedelta(minutes=1), NOW + timedelta(minutes=1)
 
+CHANGES_SCHEMA = True
+
 
 @pytest_asyncio.fixture
 async def writer(agentobs_shared_database: DatabaseSettings) -> AsyncIterator[AsyncConnection]:
@@ -236,7 +238,7 @@ async def test_an_outcome_that_is_replayed_replaces_none_or_an_older_one(
     keys = await stored(writer, Metric, 2)
     await update_outcomes(writer, [outcome(keys[0], success=False)])
 
-    changes = [outcome(key, validated_at=replayed, is_replayed=True) for key in keys]
+    changes = [outcome(key, validated_at=replayed, is_late=True) for key in keys]
 
     assert await update_outcomes(writer, changes) == set(keys)
     for key in keys:
@@ -249,7 +251,7 @@ async def test_an_outcome_that_is_replayed_gives_way_to_a_newer_one_and_is_match
 ) -> None:
     [key] = await stored(writer, Metric, 1)
     await update_outcomes(writer, [outcome(key)])
-    replayed = outcome(key, success=False, validated_at=EARLIER, is_replayed=True)
+    replayed = outcome(key, success=False, validated_at=EARLIER, is_late=True)
 
     assert await update_outcomes(writer, [replayed]) == {key}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +26,7 @@ from support.shell import connect, connect_in_transaction
 
 from agentobs.maintenance import Policy, maintain
 from agentobs.recorder.statements import (
+    Feedback,
     complete_runs,
     completed,
     existing,
@@ -48,11 +48,13 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["support.pool_fixtures"]
 
+CHANGES_SCHEMA = True
+
 WAITING = text(
     "SELECT count(*) FROM pg_stat_activity "
     "WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
-FREE = text(f"SELECT id FROM {METRICS} ORDER BY id FOR UPDATE SKIP LOCKED")
+FREE = text(f"SELECT id FROM {EVENTS} ORDER BY id FOR UPDATE SKIP LOCKED")
 
 
 async def outcomes_of(connection: AsyncConnection, keys: list[UUID]) -> set[UUID]:
@@ -168,11 +170,11 @@ async def waits(eye: AsyncConnection, *tasks: asyncio.Task[Any]) -> None:
     await eventually(waiting)
 
 
-@pytest.mark.parametrize("work", [outcomes_of, feedback_of])
 async def test_a_batch_locks_its_rows_in_the_order_of_ids_whatever_its_own(
-    agentobs_database: DatabaseSettings, eye: AsyncConnection, work: Work
+    agentobs_database: DatabaseSettings, eye: AsyncConnection
 ) -> None:
-    keys = await stored_backwards(eye, Metric, 20)
+    work = completions_of
+    keys = await stored_backwards(eye, Event, 20)
     async with (
         connect_in_transaction(agentobs_database) as holder,
         connect_in_transaction(agentobs_database) as writer,
@@ -187,13 +189,11 @@ async def test_a_batch_locks_its_rows_in_the_order_of_ids_whatever_its_own(
     assert free == keys[8:]
 
 
-@pytest.mark.parametrize(
-    ("model", "work"), [(Metric, outcomes_of), (Metric, feedback_of), (Event, completions_of)]
-)
 async def test_two_batches_of_the_same_rows_in_opposite_order_wait_for_each_other_only_once(
-    agentobs_database: DatabaseSettings, eye: AsyncConnection, model: type[Any], work: Work
+    agentobs_database: DatabaseSettings, eye: AsyncConnection
 ) -> None:
-    keys = await stored_backwards(eye, model, 200)
+    work = completions_of
+    keys = await stored_backwards(eye, Event, 200)
     async with (
         connect_in_transaction(agentobs_database) as holder,
         connect_in_transaction(agentobs_database) as first,
@@ -214,19 +214,24 @@ async def committed(work: Work, connection: AsyncConnection, keys: list[UUID]) -
     return found
 
 
-async def test_a_replayed_outcome_that_waits_gives_way_to_the_newer_one_that_it_waits_for(
-    agentobs_database: DatabaseSettings, eye: AsyncConnection
+@pytest.mark.parametrize("work", [outcomes_of, feedback_of])
+async def test_what_another_transaction_has_locked_holds_up_nothing_and_is_not_matched(
+    agentobs_database: DatabaseSettings, eye: AsyncConnection, work: Work
 ) -> None:
-    [key] = await stored(eye, Metric, 1)
-    replayed = outcome(key, success=False, validated_at=NOW - timedelta(1), is_replayed=True)
+    keys = await stored_backwards(eye, Metric, 20)
     async with connect_in_transaction(agentobs_database) as holder:
-        await update_outcomes(holder, [outcome(key)])
-        task = asyncio.create_task(update_outcomes(eye, [replayed]))
-        async with connect(agentobs_database) as other:
-            await waits(other, task)
-        await holder.commit()
+        await work(holder, keys[7:8])
 
-        assert await task == {key}
+        assert await work(eye, keys) == set(keys) - set(keys[7:8])
 
-    columns = select(Metric.actual_success, Metric.validated_at)
-    assert tuple((await eye.execute(columns)).one()) == (True, NOW)
+
+async def test_feedback_that_is_late_gives_way_to_any_that_is_stored(eye: AsyncConnection) -> None:
+    first, second = await stored(eye, Metric, 2)
+    await update_feedback(eye, [Feedback(first, "positive", None)])
+
+    late = [Feedback(key, "negative", None, is_late=True) for key in (first, second)]
+    assert await update_feedback(eye, late) == {first, second}
+
+    columns = select(Metric.id, Metric.feedback_type)
+    found = {row.id: row.feedback_type for row in await eye.execute(columns)}
+    assert found == {first: "positive", second: "negative"}

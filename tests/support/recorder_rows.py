@@ -72,7 +72,7 @@ async def stored(
 
 
 def outcome(key: UUID, **values: Any) -> Outcome:
-    return Outcome(key, True, Decimal("0.5"), NOW, is_replayed=False)._replace(**values)
+    return Outcome(key, True, Decimal("0.5"), NOW, is_late=False)._replace(**values)
 
 
 def feedback(key: UUID, **values: Any) -> Feedback:
