@@ -68,6 +68,8 @@ class Running:
         is_spooling = settings.delivery == "spool"
         self.settings = settings
         self.counters = counters
+        # Before anything is made that would be left behind where this raises.
+        delivery = Delivery(database)
         self.spool = Spool.create(folder / "spools", target) if is_spooling else None
         self.buffer = Buffer(settings, self.counters, self.spool, self._wake)
         self.open_runs = OpenRuns(self.buffer.lock)
@@ -76,7 +78,7 @@ class Running:
         self.writer = Writer(
             self.buffer,
             self.open_runs,
-            Delivery(database),
+            delivery,
             settings,
             dead_letters=self.dead_letters,
             replay=self._replay,

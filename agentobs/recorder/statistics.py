@@ -86,7 +86,8 @@ class Statistics(BaseModel):
     @property
     def completeness(self) -> float:
         """The share of records that are, or will be, in the database; 1 where there are none."""
-        taken = sum(self.accepted.values())
+        # What came from the spool of another process was accepted there.
+        taken = sum(self.accepted.values()) + sum(self.replayed.values())
         away = sum(sum(getattr(self, name).values()) for name in TURNED_AWAY)
         missing = sum(sum(getattr(self, name).values()) for name in SETTLED if name != "written")
         return max(0.0, taken - missing) / (taken + away) if taken + away else 1.0
