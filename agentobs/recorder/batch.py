@@ -23,7 +23,7 @@ class Batch:
     completions: Rows = field(default_factory=dict)
     outcomes: Rows = field(default_factory=dict)
     feedback: Rows = field(default_factory=dict)
-
+    # Whether some of it may be stored already: the connection broke, or a process died.
     is_doubtful: bool = False
 
     def take_faulty(self) -> list[Entry]:
@@ -34,6 +34,15 @@ class Batch:
                 if rows.get(entry.id) is entry:
                     del rows[entry.id]
         return faulty
+
+    def take_out(self, entries: Iterable[Entry]) -> None:
+        """Take out entries that are settled, or wait elsewhere."""
+        gone = set(map(id, entries))
+        for rows in self.parts if gone else ():
+            left = {key: entry for key, entry in rows.items() if id(entry) not in gone}
+            if len(left) < len(rows):
+                rows.clear()
+                rows.update(left)
 
     def __iter__(self) -> Iterator[Entry]:
         for rows in self.parts:
@@ -55,6 +64,12 @@ class Batch:
             rows[entry.id] = entry
         else:
             into.merge(entry)
+
+
+def in_order(rows: Rows) -> list[Entry]:
+    """Return the entries in the order of their keys."""
+    # UUIDs themselves compare in Python.
+    return sorted(rows.values(), key=lambda entry: entry.id.int)
 
 
 def add_parents(events: Rows, find: Callable[[UUID], Entry | None]) -> None:

@@ -152,8 +152,9 @@ class Buffer:
         """Note the start of a run in the spool, where there is one, but not for the writer."""
         if self.spool is not None:
             payload = start.encode()
-            with self.lock:
-                self._append(start, payload, self.spool)
+            if start.fault is None:
+                with self.lock:
+                    self._append(start, payload, self.spool)
 
     def first_sequence(self) -> int:
         """Return the number of the oldest entry that is here, or the next; with the lock held."""

@@ -11,6 +11,7 @@ from sqlalchemy import NullPool
 
 from agentobs.errors import (
     AgentobsError,
+    ConflictError,
     ConstraintError,
     DatabaseError,
     InvalidDataError,
@@ -199,8 +200,13 @@ class Delivery:
         await self.update_outcomes(validated, changed)
         await self.update_feedback(commented, changed)
         done.refused += changed.refused
-        refused = {entry.id for entry, _ in changed.refused}
-        return [entry for entry in known if entry.id not in refused]
+        open_ids = {entry.id for entry in changed.unmatched}
+        gone = open_ids | {entry.id for entry, _ in changed.refused}
+        settled = [entry for entry in known if entry.id not in gone]
+        if open_ids:
+            done.written += settled
+            raise ConflictError("others have locked rows that are to be changed: it is tried again")
+        return settled
 
     async def _complete_open(self, known: list[Entry], done: Delivered) -> list[Entry]:
         """Note the end of runs of which the start alone is stored; return the others."""
@@ -211,7 +217,8 @@ class Delivery:
         late = [e for e in ends if e.id not in ended and e.values.get("completed_at")]
         if late:
             await self.complete_runs(late, done)
-        return [entry for entry in known if entry not in late]
+        late_ids = {entry.id for entry in late}
+        return [entry for entry in known if entry.id not in late_ids]
 
     async def _change(
         self,

@@ -17,7 +17,7 @@ from agentobs.errors import (
     DatabaseError,
     SpoolError,
 )
-from agentobs.recorder.batch import Batch
+from agentobs.recorder.batch import Batch, in_order
 from agentobs.recorder.composer import Composer
 from agentobs.recorder.delivery import Delivered, bury
 from agentobs.recorder.entries import Entry, Kind
@@ -25,8 +25,7 @@ from agentobs.recorder.held import Held
 from agentobs.recorder.pace import in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from uuid import UUID
+    from collections.abc import Callable, Iterator
 
     from agentobs.recorder.buffer import Buffer
     from agentobs.recorder.dead_letters import DeadLetters
@@ -89,6 +88,7 @@ class Writer:
         self._flushed_at = time.monotonic()
         self._give_up_at = math.inf
         self._is_out = False
+        self._is_update_refused = False
         self.on_progress: Callable[[], None] = lambda: None
 
     @property
@@ -146,6 +146,8 @@ class Writer:
         self._flushed_at = time.monotonic()
         self._composer.compose(self.batch)
         faulty = self.batch.take_faulty()
+        for entry in faulty:
+            self._open_runs.remove(entry.id)
         self._bury([(entry, entry.fault or "", None) for entry in faulty], "dead_lettered")
         if self.batch or self._children or self._changes:
             await self._deliver()
@@ -263,6 +265,10 @@ class Writer:
             stored = await delivery.stored_metrics(self._changes.awaited)
             for entry in self._changes.release(stored):
                 self.batch.add_update(entry)
+            for entry in self._changes:
+                # Others may change the row before it does. Of one that is only locked now, it may
+                # be the newest change, and must not give way.
+                entry.has_waited = True
             self._give_up_changes()
 
     def _give_up_parents(self) -> None:
@@ -295,9 +301,9 @@ class Writer:
         done = Delivered()
         ahead = asyncio.create_task(self._make_ahead())
         try:
-            await delivery.insert_metrics(_sorted(batch.metrics), done, is_doubtful=doubt)
-            await delivery.insert_events(_sorted(batch.events), done, is_doubtful=doubt)
-            await delivery.complete_runs(_sorted(batch.completions), done)
+            await delivery.insert_metrics(in_order(batch.metrics), done, is_doubtful=doubt)
+            await delivery.insert_events(in_order(batch.events), done, is_doubtful=doubt)
+            await delivery.complete_runs(in_order(batch.completions), done)
             await self._update(done)
         finally:
             ahead.cancel()
@@ -307,7 +313,7 @@ class Writer:
 
     async def _update(self, done: Delivered) -> None:
         """Note outcomes and feedback; what can't be noted now waits, and holds up nothing else."""
-        outcomes, feedback = _sorted(self.batch.outcomes), _sorted(self.batch.feedback)
+        outcomes, feedback = in_order(self.batch.outcomes), in_order(self.batch.feedback)
         try:
             await self._delivery.update_outcomes(outcomes, done)
             await self._delivery.update_feedback(feedback, done)
@@ -317,8 +323,12 @@ class Writer:
             settled = {id(e) for e in (*done.written, *done.unmatched)}
             settled |= {id(entry) for entry, _ in done.refused}
             done.unmatched += [e for e in (*outcomes, *feedback) if id(e) not in settled]
-            self._note_retry(error)
             await self._delivery.drop_connection()
+            if not self._is_update_refused:
+                logger.warning("outcomes and feedback wait, and are sent again: %s", error)
+            self._is_update_refused = True
+        else:
+            self._is_update_refused = self._is_update_refused and not (outcomes or feedback)
 
     async def _make_ahead(self) -> None:
         """Make the values of the next rows while the server is busy with these."""
@@ -347,9 +357,8 @@ class Writer:
             if entry.parent is not None:
                 self._children.hold(entry, entry.parent)
         for entry in done.unmatched:
-            entry.has_waited = True
             self._changes.hold(entry, entry.id)
-        self._take_out((*done.parentless, *done.unmatched))
+        self.batch.take_out((*done.parentless, *done.unmatched))
 
     def _note_run(self, entry: Entry) -> None:
         if entry.kind is Kind.TRANSFORMATION and entry.is_start:
@@ -359,7 +368,7 @@ class Writer:
             self._composer.announced.discard(entry.id)
 
     def _settled(self, entries: list[Entry], what: str) -> None:
-        self._take_out(entries)
+        self.batch.take_out(entries)
         kinds = Counter(kind for entry in entries for kind in entry.kinds)
         replayed = Counter(kind for e in entries if e.is_replayed for kind in e.kinds)
         with self._buffer.lock:
@@ -367,14 +376,6 @@ class Writer:
                 self._counters.count(what, kind, number)
             for kind, number in replayed.items():
                 self._counters.count("replayed", kind, number)
-
-    def _take_out(self, entries: Iterable[Entry]) -> None:
-        gone = set(map(id, entries))
-        for rows in self.batch.parts if gone else ():
-            left = {key: entry for key, entry in rows.items() if id(entry) not in gone}
-            if len(left) < len(rows):
-                rows.clear()
-                rows.update(left)
 
     def _bury(self, letters: list[tuple[Entry, str, Exception | None]], what: str) -> None:
         is_kept = bury(self._dead_letters, letters)
@@ -393,8 +394,3 @@ class Writer:
             others = (self._buffer.first_position(), self._open_runs.first_position())
             first = min((*here, *filter(None, others), own.end))
         own.settle(first)
-
-
-def _sorted(rows: dict[UUID, Entry]) -> list[Entry]:
-    # Their order is that of their keys; UUIDs themselves compare in Python.
-    return sorted(rows.values(), key=lambda entry: entry.id.int)

@@ -12,10 +12,12 @@ from support.recorders import decisions, events, strict_recorder
 from support.shell import connect, connect_in_transaction
 
 from agentobs import RoutingDecision
-from agentobs.errors import InvalidValueError
+from agentobs.errors import ConflictError, InvalidValueError
 from agentobs.recorder.dead_letters import read_dead_letters
+from agentobs.recorder.delivery import Delivered, Delivery
+from agentobs.recorder.entries import Entry, Kind
 from agentobs.recorder.running import target_of
-from agentobs.recorder.statements import Outcome, update_outcomes
+from agentobs.recorder.statements import Feedback, Outcome, update_feedback, update_outcomes
 from agentobs.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -69,6 +71,49 @@ async def test_a_row_that_somebody_has_locked_holds_up_no_other(
 
     rows = {row["id"]: row for row in await decisions(agentobs_database)}
     assert rows[locked.id]["actual_success"] is True
+
+
+async def test_feedback_on_a_locked_row_replaces_an_older_one_when_it_is_free(
+    recorder: Recorder, agentobs_database: DatabaseSettings
+) -> None:
+    decision = recorder.routing_decision(selected_agent="a")
+    recorder.feedback(decision, "negative")
+    recorder.barrier()
+    async with connect_in_transaction(agentobs_database) as holder:
+        await update_feedback(holder, [Feedback(decision.id, "negative", None)])
+        recorder.feedback(decision, "positive")
+        other = recorder.routing_decision(selected_agent="b")
+        await eventually(lambda: _is_stored(agentobs_database, other.id))
+        await holder.rollback()
+    await recorder.abarrier(30)
+
+    rows = {row["id"]: row for row in await decisions(agentobs_database)}
+    assert rows[decision.id]["feedback_type"] == "positive"
+
+
+async def test_an_outcome_that_a_resent_decision_brings_is_not_lost_to_a_lock(
+    recorder: Recorder, agentobs_database: DatabaseSettings
+) -> None:
+    decision = recorder.routing_decision(selected_agent="a")
+    recorder.barrier()
+    [row] = await decisions(agentobs_database)
+    values = {"id": decision.id, "metric_type": "a", "measured_at": row["measured_at"]}
+    resent = Entry(Kind.DECISION, decision.id, values)
+    outcome = {"actual_success": True, "validated_at": row["measured_at"]}
+    resent.merge(Entry(Kind.OUTCOME, decision.id, outcome))
+    delivery, done = Delivery(agentobs_database), Delivered()
+    async with connect_in_transaction(agentobs_database) as holder:
+        await update_feedback(holder, [Feedback(decision.id, "negative", None)])
+        with pytest.raises(ConflictError):
+            await delivery.insert_metrics([resent], done, is_doubtful=True)
+        assert done.written == []
+        await holder.rollback()
+    await delivery.insert_metrics([resent], done, is_doubtful=True)
+    await delivery.close()
+
+    assert done.written == [resent]
+    [row] = await decisions(agentobs_database)
+    assert row["actual_success"] is True
 
 
 async def _is_stored(database: DatabaseSettings, key: object) -> bool:
