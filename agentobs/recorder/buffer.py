@@ -57,6 +57,7 @@ class Buffer:
         self._accepted = counters.by_kind["accepted"]
         self.counters = counters
         self._wake = wake
+        # By the integers of their ids: the hash of a UUID is a function in Python.
         self._entries: dict[Hashable, Entry] = {}
         # Where the records begin that are in the spool alone; None where memory has them all.
         self._behind: Position | None = None
@@ -111,7 +112,7 @@ class Buffer:
     def pull(self, key: UUID) -> Entry | None:
         """Take the row of one key out of its turn, where it is here."""
         with self.lock:
-            return self._remove(key)
+            return self._remove(key.int)
 
     def take(self, limit: int) -> list[Entry]:
         """Take the oldest entries, from memory or else from the spool; the writer calls it."""
@@ -209,11 +210,11 @@ class Buffer:
     def _accept(self, entry: Entry) -> None:
         self._count_accepted(entry)
         if entry.kind in _ROWS:
-            self._entries[entry.id] = entry
+            self._entries[entry.id.int] = entry
         elif self._merge(entry):
             return
         else:
-            self._entries[entry.kind, entry.id] = entry
+            self._entries[entry.kind, entry.id.int] = entry
         self.bytes += entry.size
         if self.is_ready:
             self._wake()
@@ -228,9 +229,9 @@ class Buffer:
 
     def _merge(self, entry: Entry) -> bool:
         """Let an update go into the row that it is for, or into an earlier one: the last wins."""
-        row = self._entries.get(entry.id)
+        row = self._entries.get(entry.id.int)
         is_decision = row is not None and row.kind is Kind.DECISION
-        into = row if is_decision else self._entries.get((entry.kind, entry.id))
+        into = row if is_decision else self._entries.get((entry.kind, entry.id.int))
         if into is None:
             return False
         into.merge(entry)

@@ -11,13 +11,12 @@ import os
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from agentobs.errors import InvalidValueError
-from agentobs.keys import uuid7_with
-from agentobs.recorder.entries import Entry, Kind
+from agentobs.keys import uuid7_now, uuid7_with
+from agentobs.recorder.entries import DecisionEntry, Entry, Kind
 from agentobs.recorder.records import (
     Decision,
     FeedbackRecord,
@@ -31,7 +30,6 @@ from agentobs.recorder.rows import (
     TEXT_LIMIT,
     Place,
     RunEnd,
-    decision_values,
     end_of,
     event_values,
 )
@@ -56,7 +54,8 @@ _KEY_BITS, _RANDOM_BITS = 128, 62
 # Of a random UUID, version 4; by its own argument it takes a UUID twice as long.
 _KEY_MASK = ~(0xF << 76 | 0b11 << 62)
 _KEY_VERSION = 4 << 76 | 0b10 << 62
-_HASHED = {"context": None, "user_request": None}
+# Of the instant the key tells.
+_UNSTORED = dict.fromkeys(("context", "user_request", "correlation_id", "measured_at"))
 # What stands for a context on which the hook failed.
 _WITHHELD = EncodedJson(f'{{"{MARKER}":{{"redaction_failed":true}}}}', 2, 1, False)
 
@@ -75,22 +74,23 @@ class Intake:
     def decision(self, record: RoutingDecision) -> tuple[Decision, Entry]:
         """Take a routing decision."""
         _require("record", record, RoutingDecision)
-        measured_at = record.measured_at or datetime.now(UTC)
-        key = uuid7_with(measured_at, self._bits(_RANDOM_BITS))
-        correlation_id = record.correlation_id or self._correlation(current_context())
-        make = partial(
-            decision_values,
-            key,
-            measured_at,
-            correlation_id,
-            # The context and the request are the host's, and may be large.
-            record.__dict__ | _HASHED,
-            record.hashes if self._redact is None else self._hashes(record),
-        )
-        entry = Entry(Kind.DECISION, key, make)
-        if record.alternatives:
-            _weigh(entry, *[other.reason for other in record.alternatives])
+        bits = self._bits(_RANDOM_BITS)
+        at = record.measured_at
+        key = uuid7_now(bits) if at is None else uuid7_with(at, bits)
+        here = current_context()
+        # Outside of any workflow it begins one, whose key may as well be its own.
+        correlation_id = record.correlation_id or (key if here is None else here.correlation_id)
+        entry = DecisionEntry(key, correlation_id, self._fields(record))
+        for other in record.alternatives:
+            _weigh(entry, other.reason)
         return Decision(key, correlation_id, record), entry
+
+    def _fields(self, record: RoutingDecision) -> dict[str, Any]:
+        """Return what is stored of a decision: not what is hashed, which may be large."""
+        hashes = record.hashes if self._redact is None else self._hashes(record)
+        fields = record.__dict__ | _UNSTORED
+        fields["hashes"] = hashes
+        return fields
 
     def whole(self, record: Transformation | RoutingDecision) -> Entry:
         """Take what a host reports whole; of a transformation that goes on no end will follow."""
@@ -261,19 +261,22 @@ class EventFacts:
         values = self._values | end._asdict()
         entry = _entry(Kind.TRANSFORMATION, self.id, values, self._context)
         entry.is_start = is_start
-        _weigh(entry, values["user_request"], values["transformation_reason"], end.error_message)
+        for text in values["user_request"], values["transformation_reason"], end.error_message:
+            _weigh(entry, text)
         if is_start:
             # Counted with its end.
             entry.changes = entry.cuts = 0
         return entry
 
 
-def _weigh(entry: Entry, *texts: str | None) -> None:
-    """Count the texts of a row; what is too long is cut now, and not kept until it is written."""
-    sizes = [len(text) for text in texts if text]
-    if sizes and max(sizes) > TEXT_LIMIT:
-        _ = entry.values
-    entry.size += sum(min(size, TEXT_LIMIT) for size in sizes)
+def _weigh(entry: Entry, text: str | None) -> None:
+    """Count a text of a row; what is too long is cut now, and not kept until it is written."""
+    if text is None:
+        return
+    size = len(text)
+    if size > TEXT_LIMIT:
+        size, _ = TEXT_LIMIT, entry.values
+    entry.size += size
 
 
 def _require(name: str, value: object, kind: type) -> None:
@@ -309,5 +312,6 @@ def _entry(
 ) -> Entry:
     if encoded is None:
         return Entry(kind, key, made)
-    size, cuts = len(encoded.text), int(encoded.is_cut)
-    return Entry(kind, key, made, size, changes=encoded.changes, cuts=cuts)
+    entry = Entry(kind, key, made, len(encoded.text))
+    entry.changes, entry.cuts = encoded.changes, int(encoded.is_cut)
+    return entry

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import orjson
 
+from agentobs.keys import instant_of
 from agentobs.models import AgentTransformationEvent, EventType, RouterPerformanceMetric
 from agentobs.recorder.sanitize import MARKER, encode_json, sanitize_text
 
@@ -73,14 +74,9 @@ class RunEnd(NamedTuple):
     completed_at: datetime | None = None
 
 
-def decision_values(
-    key: UUID,
-    measured_at: datetime,
-    correlation_id: UUID,
-    record: Mapping[str, Any],
-    hashes: Hashes,
-) -> dict[str, Any]:
+def decision_values(key: UUID, correlation_id: UUID, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a row of router_performance_metrics, of the fields of its record."""
+    hashes: Hashes = record["hashes"]
     confidence: Confidence | None = record["confidence"]
     timings: Timings | None = record["timings_us"]
     alternatives: tuple[Alternative, ...] = record["alternatives"]
@@ -99,7 +95,7 @@ def decision_values(
         "cache_key": record["cache_key"],
         "cache_age_seconds": record["cache_age_seconds"],
         "feedback_provided": False,
-        "measured_at": measured_at,
+        "measured_at": instant_of(key),
     }
     if alternatives:
         values["alternative_agents"] = [other.__dict__ for other in alternatives]

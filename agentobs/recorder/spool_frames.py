@@ -8,8 +8,8 @@ that behind damage the next frame can be found.
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import NamedTuple
+from zlib import crc32
 
 MAX_PAYLOAD = 2**30
 """The most bytes of a payload: Linux writes a little less than twice that at once."""
@@ -42,7 +42,11 @@ class Frame(NamedTuple):
 
 def encode_frame(payload: bytes, marker: bytes = FRAME) -> bytes:
     """Return the bytes of a frame."""
-    return _HEAD.pack(marker, len(payload), _checksum(payload)) + payload
+    length = len(payload)
+    # As _checksum does, without a call: every record pays for it.
+    is_short = length <= _CHECKSUM_AT_ONCE
+    checksum = crc32(payload, length) if is_short else _checksum(payload)
+    return _HEAD.pack(marker, length, checksum) + payload
 
 
 def payload_at(data: bytes, at: int, marker: bytes = FRAME) -> bytes | None:
@@ -82,8 +86,8 @@ def _checksum(payload: bytes) -> int:
     # The sum starts from the length, so that it covers that too.
     length = checksum = len(payload)
     if length <= _CHECKSUM_AT_ONCE:
-        return zlib.crc32(payload, checksum)
+        return crc32(payload, checksum)
     view = memoryview(payload)
     for start in range(0, length, _CHECKSUM_AT_ONCE):
-        checksum = zlib.crc32(view[start : start + _CHECKSUM_AT_ONCE], checksum)
+        checksum = crc32(view[start : start + _CHECKSUM_AT_ONCE], checksum)
     return checksum

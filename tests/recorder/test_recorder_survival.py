@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 CHANGES_SCHEMA = True
 
 
+@pytest.mark.parametrize("delivery", ["drop", "spool"])
 async def test_a_record_that_was_not_checked_is_a_dead_letter_and_the_next_one_is_written(
-    recorder: Recorder, agentobs_database: DatabaseSettings, tmp_path: Path
+    agentobs_database: DatabaseSettings, tmp_path: Path, delivery: str
 ) -> None:
     unchecked = RoutingDecision(selected_agent="a").model_copy(update={"selected_agent": 5})
-    recorder.routing_decision(unchecked)
-    recorder.routing_decision(selected_agent="next")
-    recorder.barrier()
+    with strict_recorder(agentobs_database, tmp_path, delivery=delivery) as recorder:
+        recorder.routing_decision(unchecked)
+        recorder.routing_decision(selected_agent="next")
 
     assert [row["selected_agent"] for row in await decisions(agentobs_database)] == ["next"]
     [letter] = read_dead_letters(tmp_path / "dead-letters")
@@ -43,10 +44,10 @@ async def test_a_record_that_was_not_checked_is_a_dead_letter_and_the_next_one_i
     assert recorder.statistics().dead_lettered == {"decision": 1}
 
 
-def test_a_record_that_was_not_checked_is_refused_where_a_spool_takes_it(
+def test_a_record_that_no_spool_can_hold_is_refused_where_it_was_made(
     agentobs_database: DatabaseSettings, tmp_path: Path
 ) -> None:
-    unchecked = RoutingDecision(selected_agent="a").model_copy(update={"selected_agent": 5})
+    unchecked = RoutingDecision(selected_agent="a").model_copy(update={"selected_agent": object()})
 
     with (
         strict_recorder(agentobs_database, tmp_path, delivery="spool") as recorder,
