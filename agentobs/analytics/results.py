@@ -1,0 +1,75 @@
+"""What the analytics answer with: frozen records, and tables of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
+
+from pydantic import BaseModel, ConfigDict, RootModel
+
+from agentobs.analytics.frames import frame_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    Library = Literal["arrow", "pandas", "polars"]
+
+
+class Result(BaseModel):
+    """One answer; its fields name their units."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def to(self, library: Library) -> Any:
+        """Return a table of one row, as of `Table.to`."""
+        return frame_of(type(self), [self], library)
+
+
+Row = TypeVar("Row", bound=Result)
+
+
+class Table(RootModel[tuple[Row, ...]], Generic[Row]):
+    """A sequence of answers of one kind, in the order that the question names."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def __iter__(self) -> Iterator[Row]:  # type: ignore[override]  # of a model that is a sequence
+        return iter(self.root)
+
+    def __len__(self) -> int:
+        return len(self.root)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Row, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Row | tuple[Row, ...]:
+        return self.root[place]
+
+    def to(self, library: Library) -> Any:
+        """Return a pyarrow.Table, a pandas.DataFrame or a polars.DataFrame of the fields.
+
+        Nested answers are structs, or lists of them. Raises ConfigurationError where the library
+        is not installed.
+        """
+        return frame_of(self._kind(), self.root, library)
+
+    @classmethod
+    def _kind(cls) -> type[Row]:
+        (kind,) = cls.__pydantic_generic_metadata__["args"]
+        return cast("type[Row]", kind)
+
+
+async def fetch(session: AsyncSession, statement: Select[Any], kind: type[Row]) -> Table[Row]:
+    """Return the rows of a statement, whose columns are named as the fields of `kind`."""
+    found = await session.execute(statement)
+    return table_of(kind, [kind.model_validate(dict(row)) for row in found.mappings()])
+
+
+def table_of(kind: type[Row], rows: Sequence[Row]) -> Table[Row]:
+    """Return a table of answers that are made already."""
+    return Table[kind].model_construct(root=tuple(rows))  # type: ignore[valid-type]  # made at run time
