@@ -25,7 +25,7 @@ from agentobs import (
     migrations,
 )
 from agentobs.bulk import copy_records
-from agentobs.recorder.statements import insert_values
+from agentobs.recorder.writing.statements import insert_values
 from benchmarks import workload
 from benchmarks.server import environment, fresh_server
 

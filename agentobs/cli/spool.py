@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from agentobs.cli.recorder_folder import Folder, place_of
 from agentobs.embedded.default import with_database
 from agentobs.recorder import Recorder
-from agentobs.recorder.dead_letters import read_dead_letters
-from agentobs.recorder.running import folder_of
-from agentobs.recorder.spool import describe_spools
-from agentobs.settings import read_recorder_settings, read_settings
+from agentobs.recorder.dead_letters.writing import read_dead_letters
+from agentobs.recorder.spool.spool import describe_spools
+from agentobs.settings import read_settings
 
 app = typer.Typer(help="See what recorders left on this machine.", no_args_is_help=True)
 
-Folder = Annotated[
-    Path | None, typer.Option(help="Instead of the folder that AGENTOBS_RECORDER_FOLDER names.")
-]
 _LOOK_EVERY = 0.05
 
 
 @app.command()
 def status(folder: Folder = None) -> None:
     """Show the spools with records that are not in the database, and the dead letters."""
-    place = _place(folder)
+    place = place_of(folder)
     table = Table("spool", "bytes", "process", "database", box=None, pad_edge=False)
     for spool in describe_spools(place / "spools"):
         state = "runs" if spool.is_alive else "is gone"
@@ -54,7 +50,7 @@ def replay(
     The next recorder that starts with that folder and database does the same; exit code 1 where
     something is left.
     """
-    place, deadline = _place(folder), time.monotonic() + timeout
+    place, deadline = place_of(folder), time.monotonic() + timeout
     with with_database(read_settings()) as settings:
         recorder = Recorder(settings, delivery="spool", folder=place, flush_interval=_LOOK_EVERY)
         with recorder:
@@ -65,7 +61,3 @@ def replay(
     if not is_done:
         typer.echo("agentobs: there is more: run it again", err=True)
         raise typer.Exit(1)
-
-
-def _place(folder: Path | None) -> Path:
-    return folder or folder_of(read_recorder_settings())

@@ -36,3 +36,8 @@ class FeedbackType(StrEnum):
     POSITIVE = "positive"
     NEGATIVE = "negative"
     CORRECTION = "correction"
+
+
+# What each component weighs in the confidence of a routing decision, their sum being
+# `router_performance_metrics.confidence_score`.
+TRIGGER_WEIGHT, CONTEXT_WEIGHT, CAPABILITY_WEIGHT, HISTORICAL_WEIGHT = 0.4, 0.3, 0.2, 0.1

@@ -4,29 +4,28 @@
 
     recorder            what services call
     in_session          the same in a transaction of the host's own
-    run                 a block of the host's code that runs as another agent
     records             what is recorded, with the bounds of the schema
     fields, options     their fields, and a recorder's options, as keyword arguments
+    run                 a block of the host's code that runs as another agent
+    run_facts           what is known of it before it begins
+    run_owner           what such blocks tell the recorder
     trace_context       the workflow around it, also across processes
     intake              from a record to an entry, in the host's call
     sanitize            any Python value to JSON that PostgreSQL stores
+    plain_copy          copies of such values, made of what JSON knows
     entries             what the buffer holds
     rows                the values of a row, as the driver takes them
     buffer              the bounded buffer between the host and the writer
     open_runs           the runs that go on
+    refusals            what can't be taken: counted and said once, or raised
+    lifetime            start and close, and what is taken in between
     running             the parts of a recorder, from start to close
     thread              its threads
+    waiters             who waits for what was accepted to be safe
     lifecycle           forks, signals, and the end of Python
-    writer              takes batches, and sees them through
-    composer            what goes into a batch
-    pace                leaving the interpreter to the host's threads
-    batch, held         what is written together, and what waits
-    delivery            rows to the database, without those that it refuses
-    statements          the SQL of it
-    replay              what dead processes left
-    spool (_*)          the file in which records outlive their process
-    raw_write           write(2) that keeps the interpreter's lock
-    dead_letters        the file of what the database refuses
+    writing/            from entries to rows in the database
+    spool/              the file in which records outlive their process
+    dead_letters/       the file of what the database refuses
     statistics          what was done, counted
     prometheus          the same as metrics
 """

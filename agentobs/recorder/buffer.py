@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from uuid import UUID
 
-    from agentobs.recorder.spool import Frame, Position, Spool
+    from agentobs.recorder.spool.spool import Frame, Position, Spool
     from agentobs.recorder.statistics import Counters
     from agentobs.settings import RecorderSettings
 

@@ -19,7 +19,7 @@ from agentobs.recorder.rows import clean, decision_values, predict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentobs.recorder.spool import Frame, Position, Spool
+    from agentobs.recorder.spool.spool import Frame, Position, Spool
 
 # What an entry takes beside its texts, in bytes, as measured with tracemalloc.
 OVERHEAD = 1_200

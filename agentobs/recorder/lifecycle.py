@@ -26,7 +26,7 @@ class Closable(Protocol):
     def close(self) -> Any:
         """Close it."""
 
-    def was_forked(self) -> None:
+    def begin_anew(self) -> None:
         """Begin anew in a child."""
 
 
@@ -34,11 +34,11 @@ def watch(recorder: Closable) -> None:
     """Let the recorder begin anew in a child that is forked."""
     watched = ref(recorder)
 
-    def begin_anew() -> None:
+    def in_child() -> None:
         if (found := watched()) is not None:
-            found.was_forked()
+            found.begin_anew()
 
-    os.register_at_fork(after_in_child=begin_anew)
+    os.register_at_fork(after_in_child=in_child)
 
 
 def close_at_exit(recorder: Closable) -> Callable[[], None]:

@@ -10,29 +10,38 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from agentobs.recorder.entries import Entry
-    from agentobs.recorder.spool import Position
+    from agentobs.recorder.spool.spool import Position
 
 
 class OpenRuns:
     """The rows of open runs, to be written before the end where that takes long.
 
-    Those come first that began first. The lock is the buffer's.
+    Those come first that began first. The lock is the buffer's. The length is that of all that go
+    on, whether or not their start is written.
     """
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
         self._starts: dict[UUID, tuple[float, Entry]] = {}
+        self._open: set[UUID] = set()
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._open)
 
     def add(self, start: Entry, began: float) -> None:
         """Note a run that began now, by the monotonic clock."""
         with self._lock:
             self._starts[start.id] = (began, start)
+            self._open.add(start.id)
 
     def remove(self, key: UUID) -> None:
-        """Forget a run that has ended, or whose start is written."""
+        """Forget a run that has ended."""
+        with self._lock:
+            self._open.discard(key)
+            self._starts.pop(key, None)
+
+    def settle(self, key: UUID) -> None:
+        """Forget the start of a run: it is written, or never will be."""
         with self._lock:
             self._starts.pop(key, None)
 

@@ -40,6 +40,9 @@ _GAUGES = {
     "pending": "Records that are accepted and not settled",
     "buffer_rows": "Records in the buffer",
     "buffer_bytes": "Bytes of records in the buffer",
+    "held_rows": "Records that wait for rows of other processes",
+    "held_bytes": "Bytes of records that wait for rows of other processes",
+    "open_runs": "Runs that have begun and not ended",
     "spool_bytes": "Bytes of records in the spool",
     "completeness": "Share of the records that are, or will be, in the database",
 }

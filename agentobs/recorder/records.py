@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import cached_property
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -17,26 +17,40 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
 )
 
 from agentobs.errors import InvalidValueError
 from agentobs.keys import EPOCH
 from agentobs.models import EventType, MetricType
+from agentobs.models.vocabulary import (
+    CAPABILITY_WEIGHT,
+    CONTEXT_WEIGHT,
+    HISTORICAL_WEIGHT,
+    TRIGGER_WEIGHT,
+)
 from agentobs.recorder.sanitize import hash_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from pydantic_core import ErrorDetails
 
-# What each component weighs in the confidence of a decision.
-TRIGGER_WEIGHT, CONTEXT_WEIGHT, CAPABILITY_WEIGHT, HISTORICAL_WEIGHT = 0.4, 0.3, 0.2, 0.1
-
 _PLACES = 4
+_MOST_ALTERNATIVES = 1_000
+_LAST = datetime.max.replace(tzinfo=UTC)
+# What a block finds out itself.
+_ENDS = (
+    "success",
+    "completed_at",
+    "total_execution_duration_ms",
+    "error_type",
+    "error_message",
+)
 _INTEGER_MAX = 2**31 - 1
 
 
@@ -48,10 +62,18 @@ def _within_0_and_1(value: float) -> float:
     return rounded
 
 
-def _since_1970(instant: datetime) -> datetime:
+def _storable(instant: datetime) -> datetime:
     if instant < EPOCH:
         raise ValueError("must not lie before 1970, where time-ordered keys begin")
+    if instant > _LAST:
+        raise ValueError("must not lie beyond the year 9999 of UTC, where instants end")
     return instant
+
+
+def _not_zero(key: UUID) -> UUID:
+    if not key.int:
+        raise ValueError("must not be zero, which no traceparent takes: leave it out for a new one")
+    return key
 
 
 def _text(value: object) -> str:
@@ -77,7 +99,8 @@ ShortLabel = Annotated[str, PlainValidator(_text_of(50))]
 LongText = Annotated[str, PlainValidator(_text)]
 Score = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_within_0_and_1)]
 Whole = Annotated[int, Field(ge=0, le=_INTEGER_MAX)]
-Instant = Annotated[AwareDatetime, AfterValidator(_since_1970)]
+Instant = Annotated[AwareDatetime, AfterValidator(_storable)]
+Workflow = Annotated[UUID, AfterValidator(_not_zero)]
 # Never shown: what it holds may be a secret.
 Secret = Field(default=None, repr=False)
 
@@ -98,6 +121,8 @@ class Record(BaseModel):
 
 
 def _rule(fault: ErrorDetails) -> str:
+    if fault["type"] == "too_long":
+        return f"must be at most {_MOST_ALTERNATIVES}: give those that came closest"
     message = fault["msg"].removeprefix("Value error, ")
     # What comes behind the comma quotes a character.
     return message.partition(",")[0] if fault["type"] == "uuid_parsing" else message
@@ -129,6 +154,10 @@ class Alternative(Record):
     agent: Name
     confidence: Score | None = None
     reason: LongText | None = Secret
+
+
+# Of what gives them without end, no more than that is read.
+Alternatives = Annotated[tuple[Alternative, ...], Field(max_length=_MOST_ALTERNATIVES), FailFast()]
 
 
 class Timings(Record):
@@ -167,7 +196,7 @@ class RoutingDecision(Record):
     strategy: Label | None = None
     confidence: Confidence | None = None
     confidence_score: Score | None = None
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: Alternatives = ()
     timings_us: Timings | None = None
     cache_hit: bool | None = None
     cache_key: Name | None = None
@@ -175,7 +204,7 @@ class RoutingDecision(Record):
     user_request: LongText | None = Secret
     context: Mapping[Any, Any] | None = Secret
     metric_type: Label = MetricType.ROUTING_DECISION.value
-    correlation_id: UUID | None = None
+    correlation_id: Workflow | None = None
     measured_at: Instant | None = None
 
     def model_post_init(self, context: Any, /) -> None:
@@ -183,10 +212,14 @@ class RoutingDecision(Record):
         del context
         _ = self.hashes
 
-    @cached_property
+    @property
     def hashes(self) -> Hashes:
         """What is stored of the request and the context."""
-        return hashes_of(self.user_request, self.context)
+        # No cached_property: all records share its lock, which a forked child may find taken.
+        kept: Hashes | None = self.__dict__.get("hashes")
+        if kept is None:
+            kept = self.__dict__["hashes"] = hashes_of(self.user_request, self.context)
+        return kept
 
     def model_copy(
         self, *, update: Mapping[str, Any] | None = None, deep: bool = False
@@ -204,6 +237,20 @@ class RoutingDecision(Record):
         return self.confidence.score
 
 
+def _with_an_end(milliseconds: int | None, others: ValidationInfo) -> int | None:
+    started_at: datetime | None = others.data.get("started_at")
+    if started_at is not None and not _ends_in_time(started_at, milliseconds or 0):
+        raise ValueError("must end within the year 9999 of UTC, where instants end")
+    return milliseconds
+
+
+def _ends_in_time(started_at: datetime, milliseconds: int) -> bool:
+    try:
+        return started_at + timedelta(milliseconds=milliseconds) <= _LAST
+    except OverflowError:
+        return False
+
+
 class Transformation(Record):
     """One agent taking on another's identity: what is known when it begins, and how it ended.
 
@@ -216,7 +263,7 @@ class Transformation(Record):
     reason: LongText | None = Secret
     context_snapshot: Mapping[Any, Any] | None = Secret
     user_request: LongText | None = Secret
-    correlation_id: UUID | None = None
+    correlation_id: Workflow | None = None
     session_id: UUID | None = None
     parent_event_id: UUID | None = None
     agent_definition_id: UUID | None = None
@@ -226,7 +273,7 @@ class Transformation(Record):
     completed_at: Instant | None = None
     transformation_duration_ms: Whole | None = None
     initialization_duration_ms: Whole | None = None
-    total_execution_duration_ms: Whole | None = None
+    total_execution_duration_ms: Annotated[Whole | None, AfterValidator(_with_an_end)] = None
     success: bool | None = None
     error_type: Label | None = None
     error_message: LongText | None = Secret
@@ -293,3 +340,14 @@ def one_of(record: _Given | None, kind: type[_Given], values: Any) -> _Given:
     if values:
         raise InvalidValueError(next(iter(values)), "stands beside a record: give one or the other")
     return record
+
+
+def require_no_end(record: Transformation) -> None:
+    """Raise InvalidValueError for a record that tells its end, which a block finds out itself."""
+    for name in _ENDS:
+        if getattr(record, name) is not None:
+            raise InvalidValueError(
+                f"Transformation.{name}",
+                "can't be given to a block, which finds it out itself: use recorder.record() for "
+                "what was measured elsewhere",
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from agentobs.errors import InvalidValueError
@@ -14,11 +15,13 @@ from agentobs.recorder.rows import RunEnd
 from agentobs.recorder.trace_context import Scope, TraceContext, enter, leave
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from types import TracebackType
     from uuid import UUID
 
-    from agentobs.recorder.intake import EventFacts
+    from agentobs.recorder.entries import Entry
+    from agentobs.recorder.rows import Place
 
 _RESULTS = ("quality_score", "transformation_duration_ms", "initialization_duration_ms")
 _SETTABLE = frozenset({*_RESULTS, "began", "facts", "has_begun", "record", "results"})
@@ -26,6 +29,8 @@ _NOTHING_TO_SET = (
     "can't be set: a run has quality_score and two durations, and fails by an exception or fail()"
 )
 _TYPE_LENGTH = 100
+# Of the errors in a group.
+_MOST_NAMES = 10
 _INTEGER_MAX = 2**31 - 1
 
 
@@ -44,17 +49,18 @@ def _checked(name: str) -> Any:
 class Run:
     """What `recorder.transformation()` returns: the block runs as another agent.
 
-    `id` is the key of its row and `correlation_id` that of its workflow. An exception that leaves
-    the block makes it a failed one, and goes on. What is set on it until then is stored when it
-    ends: `quality_score`, 0 to 1, and the two durations in milliseconds. Times are measured on
-    the monotonic clock.
+    `id` is the key of its row and `correlation_id` that of its workflow. Where and when the run
+    begins is settled when the block is entered, or one of them is asked for before. An exception
+    that leaves the block makes it a failed one, and goes on. What is set on it until then is stored
+    when it ends: `quality_score`, 0 to 1, and the two durations in milliseconds. Times are
+    measured on the monotonic clock.
     """
 
     quality_score: float | None = _checked("quality_score")
     transformation_duration_ms: int | None = _checked("transformation_duration_ms")
     initialization_duration_ms: int | None = _checked("initialization_duration_ms")
 
-    def __init__(self, facts: EventFacts, record: Transformation, owner: Owner) -> None:
+    def __init__(self, facts: Facts, record: Transformation, owner: Owner) -> None:
         self._owner = owner
         self.facts = facts
         self.record = record
@@ -100,7 +106,9 @@ class Run:
             return None
 
     def __repr__(self) -> str:
-        return f"Run(id={self.id!s}, target_agent={self.record.target_agent!r})"
+        # To ask for the id before the block would settle it.
+        key = f"id={self.id!s}, " if self.has_begun else ""
+        return f"Run({key}target_agent={self.record.target_agent!r})"
 
     def transformed(self) -> None:
         """Note that the identity is assumed: the time since the start is how long that took."""
@@ -116,6 +124,7 @@ class Run:
 
     def __enter__(self) -> Self:
         if not self.has_begun:
+            self._process = os.getpid()
             self.began = self._marked = time.monotonic()
         self._owner.begin(self)
         self.has_begun = True
@@ -164,7 +173,7 @@ class Run:
 
     def _ending(self, error: BaseException | None) -> RunEnd:
         seconds = time.monotonic() - self.began
-        failure = self._failure if error is None else (type(error).__qualname__, _shown(error))
+        failure = self._failure if error is None else (type(error).__qualname__, _message_of(error))
         kind, message = failure or (None, None)
         return RunEnd(
             event_type=EventType.COMPLETE if failure is None else EventType.FAILED,
@@ -196,14 +205,58 @@ def _shown(value: object) -> str:
         return f"{type(value).__qualname__}, which can't be shown"
 
 
+def _message_of(error: BaseException) -> str:
+    """Return its message, and of a group the types in it that the message does not name."""
+    message = _shown(error)
+    if not isinstance(error, BaseExceptionGroup):
+        return message
+    names = list(islice(_names_in(error), _MOST_NAMES + 1))
+    if all(name in message for name in names):
+        return message
+    told = names[:_MOST_NAMES] + ["…"] * (len(names) > _MOST_NAMES)
+    return f"{message}: {', '.join(told)}"
+
+
+def _names_in(group: BaseExceptionGroup[BaseException]) -> Iterator[str]:
+    """Return the names of the types in it, each once, in the order in which they stand there."""
+    seen: set[str] = set()
+    left: list[BaseException] = [group]
+    while left:
+        error = left.pop()
+        if isinstance(error, BaseExceptionGroup):
+            left.extend(reversed(error.exceptions))
+        elif (name := type(error).__qualname__[:_TYPE_LENGTH]) not in seen:
+            seen.add(name)
+            yield name
+
+
 class UnrecordedRun(Run):
     """A run that could not be taken: the block runs, and what it records belongs to its parent."""
 
-    def __init__(self, facts: EventFacts, record: Transformation) -> None:
+    def __init__(self, facts: Facts, record: Transformation) -> None:
         super().__init__(facts, record, Nobody())
 
     def __enter__(self) -> Self:
         return self
+
+
+class Facts(Protocol):
+    """What is known of a run when it begins."""
+
+    @property
+    def id(self) -> UUID:
+        """The key of its row."""
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began."""
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+
+    def entry(self, end: RunEnd, *, is_start: bool = False) -> Entry:
+        """Return its row with this end."""
 
 
 class Owner(Protocol):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
-from agentobs.errors import BarrierTimeoutError
+from agentobs.errors import BarrierTimeoutError, SpoolError
 from agentobs.recorder.buffer import Buffer
-from agentobs.recorder.dead_letters import DeadLetters
-from agentobs.recorder.delivery import Delivery, bury
+from agentobs.recorder.dead_letters.writing import DeadLetters
 from agentobs.recorder.open_runs import OpenRuns
-from agentobs.recorder.replay import Replay
-from agentobs.recorder.spool import Spool
+from agentobs.recorder.spool.spool import Spool
 from agentobs.recorder.thread import SyncThread, WriterThread
-from agentobs.recorder.writer import Writer
+from agentobs.recorder.waiters import Waiters, wake
+from agentobs.recorder.writing.delivery import Delivery, bury
+from agentobs.recorder.writing.replay import Replay
+from agentobs.recorder.writing.writer import Writer
 from agentobs.sessions.address import database_address
 
 if TYPE_CHECKING:
@@ -86,6 +90,7 @@ class Running:
         self._reported = self.counters.snapshot({})
         self._reported_at = time.monotonic()
         self._progress = threading.Condition(self.buffer.lock)
+        self._waiters = Waiters(self.buffer.lock)
         self._thread = WriterThread(self.writer, self._tell_progress)
         self._sync = None if self.spool is None else SyncThread(self.spool)
         self._thread.start()
@@ -101,22 +106,49 @@ class Running:
         """Wait until what was accepted is safe: synced to the spool, or committed."""
         if self.spool is not None:
             self.spool.sync()
-            if not self.counters.single["unspooled"]:
+            if self._is_all_spooled:
                 return
         with self._progress:
             last = self.buffer.sequence
             self._thread.flush_now()
-            self._progress.wait_for(
-                lambda: self._is_settled(last) or not self._thread.is_alive, timeout
-            )
+            self._progress.wait_for(lambda: self._has_answer(last), timeout)
             if not self._is_settled(last):
-                pending = self._pending()
-                raise BarrierTimeoutError(
-                    f"not committed yet: {pending} of the records; look whether the database takes "
-                    "rows, or wait longer: what names a row of another process waits for it "
-                    "(parent_wait, outcome_wait)",
-                    pending=pending,
-                )
+                raise self._in_vain()
+
+    async def abarrier(self, timeout: float | None) -> None:  # noqa: ASYNC109 (another error tells it)
+        """Wait as `barrier` does, in any event loop, and without a thread."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                if await self._is_safe():
+                    return
+        raise self._in_vain()
+
+    async def _is_safe(self) -> bool:
+        """Wait for it; return False where the writer ended before."""
+        if self._sync is not None:
+            await self._sync.synced()
+            if self._is_all_spooled:
+                return True
+        with self.buffer.lock:
+            last = self.buffer.sequence
+            self._thread.flush_now()
+            waiter = None if self._has_answer(last) else self._waiters.add(last)
+        if waiter is not None:
+            await self._waiters.until_woken(waiter)
+        return self._is_settled(last)
+
+    @property
+    def _is_all_spooled(self) -> bool:
+        return not self.counters.single["unspooled"]
+
+    def _in_vain(self) -> BarrierTimeoutError:
+        pending = self._pending()
+        return BarrierTimeoutError(
+            f"not committed yet: {pending} of the records; look whether the database takes "
+            "rows, or wait longer: what names a row of another process waits for it "
+            "(parent_wait, outcome_wait)",
+            pending=pending,
+        )
 
     def statistics(self) -> Statistics:
         """Return what was done so far."""
@@ -125,6 +157,9 @@ class Running:
                 {
                     "buffer_rows": len(self.buffer),
                     "buffer_bytes": self.buffer.bytes,
+                    "held_rows": sum(map(len, self.writer.held)),
+                    "held_bytes": sum(held.bytes for held in self.writer.held),
+                    "open_runs": len(self.open_runs),
                     "spool_bytes": 0 if self.spool is None else self.spool.size,
                     "reconnected": max(0, self.writer.connections - 1),
                 }
@@ -141,11 +176,11 @@ class Running:
         report_left = self._left()
         if self.spool is not None:
             # What could not be spooled is in memory only, and so is what somebody has deleted.
-            is_there = self.spool.path.exists()
-            left = [entry for entry in left if not (is_there and entry.spool)]
-            self.spool.close()
+            left = [entry for entry in left if not _is_in_spool(entry)]
+            self._close_spool(self.spool)
         is_kept = bury(self.dead_letters, [(entry, _LEFT_REASON, None) for entry in left])
         self._count_left(left, "abandoned" if is_kept else "lost")
+        self._count_spooled()
         return self._report(time.monotonic() - began, report_left, is_kept=is_kept)
 
     def abandon(self) -> None:
@@ -158,10 +193,29 @@ class Running:
             return {str(kind): number for kind, number in self.counters.open().items() if number}
 
     def _count_left(self, entries: list[Entry], what: str) -> None:
-        """Count what is in no spool; the rest is pending, for the next process."""
+        """Count what is in no spool."""
         with self.buffer.lock:
-            for kind in (kind for entry in entries for kind in entry.kinds):
-                self.counters.count(what, kind)
+            for entry in entries:
+                for kind in entry.kinds:
+                    self.counters.count(what, kind)
+                    if entry.is_replayed:
+                        # Accepted by the process whose spool it was in.
+                        self.counters.count("replayed", kind)
+
+    def _count_spooled(self) -> None:
+        """Count what is left to the next process; a spool that is gone held nothing to read."""
+        if self.spool is not None:
+            what = "spooled" if self.spool.path.exists() else "lost"
+            with self.buffer.lock:
+                for kind, number in (+self.counters.open()).items():
+                    self.counters.by_kind[what][kind] += number
+
+    def _close_spool(self, spool: Spool) -> None:
+        try:
+            spool.close()
+        except SpoolError as error:
+            # What is to be kept elsewhere must be, all the same.
+            logger.warning("the spool can't be closed: %s", error)
 
     def _report(self, seconds: float, left: dict[str, int], *, is_kept: bool) -> CloseReport:
         if left:
@@ -181,12 +235,18 @@ class Running:
     def _is_settled(self, sequence: int) -> bool:
         return self.writer.first_sequence > sequence
 
+    def _has_answer(self, sequence: int) -> bool:
+        return self._is_settled(sequence) or not self._thread.is_alive
+
     def _wake(self) -> None:
         self._thread.wake()
 
     def _tell_progress(self) -> None:
         with self._progress:
             self._progress.notify_all()
+            passed = self.writer.first_sequence if self._thread.is_alive else math.inf
+            waiters = self._waiters.take(passed)
+        wake(waiters)
         interval, now = self.settings.report_interval, time.monotonic()
         if interval and now >= self._reported_at + interval:
             seconds, self._reported_at = now - self._reported_at, now
@@ -198,6 +258,10 @@ class Running:
         if news.has_counted or statistics.pending:
             level = logging.WARNING if news.has_lost else logging.INFO
             logger.log(level, "in %.3g s: %s", seconds, news)
+
+
+def _is_in_spool(entry: Entry) -> bool:
+    return bool(entry.spool and entry.position and entry.spool.holds(entry.position))
 
 
 def folder_of(settings: RecorderSettings) -> Path:

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
 LATENCY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 # What became of records that were accepted; each accepted one is in one of them, or pending.
-SETTLED = ("written", "dead_lettered", "unmatched", "abandoned", "lost")
+SETTLED = ("written", "dead_lettered", "unmatched", "abandoned", "spooled", "lost")
 # What was never accepted.
 TURNED_AWAY = ("dropped", "refused")
 
-_OF_NOW = frozenset(
-    {"pending", "buffer_rows", "buffer_bytes", "spool_bytes", "flush_seconds_longest"}
-)
 _SINGLE = (
     "sanitised",
     "cut",
@@ -33,7 +30,17 @@ _SINGLE = (
     "retried",
     "flushes",
 )
-_GAUGES = ("reconnected", "buffer_rows", "buffer_bytes", "spool_bytes")
+# What is measured when it is asked for.
+_DEPTHS = (
+    "buffer_rows",
+    "buffer_bytes",
+    "held_rows",
+    "held_bytes",
+    "open_runs",
+    "spool_bytes",
+)
+_GAUGES = ("reconnected", *_DEPTHS)
+_OF_NOW = frozenset({"pending", "flush_seconds_longest", *_DEPTHS})
 
 
 class Statistics(BaseModel):
@@ -45,8 +52,9 @@ class Statistics(BaseModel):
     refused: not taken, for the record or the recorder's state did not allow it
     dead_lettered: refused by the database, and kept in the dead-letter file
     unmatched: outcomes and feedback whose decision never came, kept in the dead-letter file
-    abandoned: not written when the recorder was closed; kept in the dead-letter file or the spool
-    lost: should have been in the dead-letter file, which could not be written
+    abandoned: not written when the recorder was closed, and kept in the dead-letter file
+    spooled: not written when the recorder was closed, and left to the next one in the spool
+    lost: should have been in the dead-letter file or the spool, which was not to be written or read
     replayed: read from the spool of a process that died, and settled
     pending: accepted, and on the way
     sanitised, cut: values that were replaced, and contexts and texts that were shortened
@@ -54,6 +62,8 @@ class Statistics(BaseModel):
     unspooled: records that are in memory only, for the spool could not be written
     damaged: what could not be read of a spool
     retried, reconnected: batches that were sent again, and connections that were opened again
+    held_rows, held_bytes: what waits for rows of other processes; is also pending
+    open_runs: runs that have begun and not ended
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +75,7 @@ class Statistics(BaseModel):
     dead_lettered: dict[str, int]
     unmatched: dict[str, int]
     abandoned: dict[str, int]
+    spooled: dict[str, int]
     lost: dict[str, int]
     replayed: dict[str, int]
     pending: int
@@ -77,6 +88,9 @@ class Statistics(BaseModel):
     reconnected: int
     buffer_rows: int
     buffer_bytes: int
+    held_rows: int
+    held_bytes: int
+    open_runs: int
     spool_bytes: int
     flushes: int
     flush_seconds: float
@@ -85,7 +99,11 @@ class Statistics(BaseModel):
 
     @property
     def completeness(self) -> float:
-        """The share of records that are, or will be, in the database; 1 where there are none."""
+        """The share of records that are, or will be, in the database; 1 where there are none.
+
+        Of a closed recorder, those that it has written: what it left in a spool, the next one
+        counts as replayed.
+        """
         # What came from the spool of another process was accepted there.
         taken = sum(self.accepted.values()) + sum(self.replayed.values())
         away = sum(sum(getattr(self, name).values()) for name in TURNED_AWAY)
@@ -95,7 +113,7 @@ class Statistics(BaseModel):
     @property
     def has_lost(self) -> bool:
         """Whether there are records that will not be in the database."""
-        names = {*SETTLED, *TURNED_AWAY} - {"written"}
+        names = {*SETTLED, *TURNED_AWAY} - {"written", "spooled"}
         return any(number for name in names for number in getattr(self, name).values())
 
     @property

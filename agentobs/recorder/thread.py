@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from agentobs.errors import SpoolError
+from agentobs.recorder.waiters import Waiters, wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentobs.recorder.spool import Spool
-    from agentobs.recorder.writer import Writer
+    from agentobs.recorder.spool.spool import Spool
+    from agentobs.recorder.writing.writer import Writer
 
 logger = logging.getLogger("agentobs.recorder")
 
@@ -126,8 +128,10 @@ class SyncThread:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._has_failed = False
-        self._stop = threading.Event()
+        self._fault: SpoolError | None = None
+        self._asking = Waiters(threading.RLock())
+        self._must_look = threading.Event()
+        self._is_stopping = self._has_ended = False
         self._thread = threading.Thread(
             target=self._run, name="agentobs recorder sync", daemon=True
         )
@@ -136,22 +140,49 @@ class SyncThread:
         """Start the thread."""
         self._thread.start()
 
+    async def synced(self) -> None:
+        """Wait until what is in the spool is durable; raise SpoolError where it can't be."""
+        if self._spool.is_synced:
+            return
+        waiter = self._asking.add()
+        self._must_look.set()
+        if self._has_ended:
+            # It may have looked for the last time before: then the last sync is the answer.
+            self._answer()
+        await self._asking.until_woken(waiter)
+
     def finish(self) -> None:
         """Sync for the last time, and end."""
-        self._stop.set()
+        self._is_stopping = True
+        self._must_look.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(_SYNC_EVERY):
+        while not self._is_stopping:
+            self._must_look.wait(_SYNC_EVERY)
+            self._must_look.clear()
             self._sync()
         self._sync()
+        self._has_ended = True
+        self._answer()
 
     def _sync(self) -> None:
+        # Before the sync: what is asked for meanwhile may not be in it.
+        asking = self._asking.take(math.inf)
         try:
             self._spool.sync()
-        except SpoolError as error:
-            if not self._has_failed:
-                logger.warning("the spool can't be made durable: %s", error)
-            self._has_failed = True
+        except Exception as error:  # noqa: BLE001 (who asked must be told, and the next records come)
+            self._note(error)
         else:
-            self._has_failed = False
+            self._fault = None
+        wake(asking, self._fault)
+
+    def _note(self, error: Exception) -> None:
+        is_new = self._fault is None
+        name = type(error).__name__
+        self._fault = error if isinstance(error, SpoolError) else SpoolError(self._spool.path, name)
+        if is_new:
+            logger.warning("the spool can't be made durable: %s", self._fault)
+
+    def _answer(self) -> None:
+        wake(self._asking.take(math.inf), self._fault)

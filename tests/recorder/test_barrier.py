@@ -11,7 +11,7 @@ from support.recorders import PATIENCE, connected, decisions, stored_ids, strict
 
 from agentobs import RouterPerformanceMetric
 from agentobs.errors import BarrierTimeoutError, RecorderError
-from agentobs.recorder.statements import existing
+from agentobs.recorder.writing.statements import existing
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -7,17 +8,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
+from threading import Thread
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from support.embedded import wait_until
 
 from agentobs.errors import SpoolError
-from agentobs.recorder.dead_letters import DeadLetter, DeadLetters, read_dead_letters
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from agentobs.recorder.dead_letters.files import rewriting
+from agentobs.recorder.dead_letters.writing import DeadLetter, DeadLetters, read_dead_letters
 
 ID = UUID("01890000-0000-7000-8000-000000000001")
 
@@ -135,6 +137,110 @@ def test_a_damaged_line_costs_no_other(tmp_path: Path, caplog: pytest.LogCapture
     assert f"{letters.path}: line 2 is damaged" in caplog.text
 
 
+def test_a_letter_goes_to_the_file_that_took_the_place_of_another_while_its_writer_waited(
+    tmp_path: Path,
+) -> None:
+    letters = DeadLetters(tmp_path)
+    letters.write([letter({"n": 1}), letter({"n": 2})])
+    assert letters.path is not None
+    with letters.path.open("rb") as old:
+        fcntl.flock(old, fcntl.LOCK_EX)
+        host = Thread(target=letters.write, args=([letter({"n": 3})],))
+        host.start()
+        wait_until(lambda: is_awaited(letters.path))
+        (tmp_path / "new").write_bytes(old.readlines()[1])
+        (tmp_path / "new").rename(letters.path)
+    host.join()
+
+    assert [found["row"]["n"] for found in read_dead_letters(tmp_path)] == [2, 3]
+
+
+def is_awaited(path: Path | None) -> bool:
+    """Tell whether somebody waits for the lock of a file."""
+    assert path is not None
+    locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    return any("->" in line and f":{path.stat().st_ino} " in line for line in locks)
+
+
+def test_what_is_appended_while_a_file_is_written_anew_stays(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path)
+    letters.write([letter({"n": number}) for number in range(4)])
+    assert letters.path is not None
+    with rewriting(letters.path) as file:
+        lines = file.lines(3)
+        file.replace(lines, lines[1:2])
+        letters.write([letter({"n": 4})])
+
+    assert [found["row"]["n"] for found in read_dead_letters(tmp_path)] == [1, 3, 4]
+    assert list(tmp_path.iterdir()) == [letters.path]
+
+
+def test_an_error_in_the_middle_leaves_what_was_not_replaced(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path)
+    letters.write([letter({"n": number}) for number in range(3)])
+    assert letters.path is not None
+
+    def fail(path: Path) -> None:
+        with rewriting(path) as file:
+            file.replace(file.lines(1), [])
+            file.lines(1)
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail(letters.path)
+    assert [found["row"]["n"] for found in read_dead_letters(tmp_path)] == [1, 2]
+
+
+def test_a_file_that_somebody_replaced_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path)
+    letters.write([letter({"n": 1})])
+    assert letters.path is not None
+
+    def replace(path: Path) -> None:
+        with rewriting(path) as file:
+            file.replace(file.lines(1), [])
+            (tmp_path / "theirs").write_bytes(b"theirs\n")
+            (tmp_path / "theirs").rename(path)
+
+    with pytest.raises(SpoolError, match="was replaced"):
+        replace(letters.path)
+    assert letters.path.read_bytes() == b"theirs\n"
+    assert list(tmp_path.iterdir()) == [letters.path]
+
+
+def test_a_full_disk_leaves_the_file_of_letters_as_it_was(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path)
+    letters.write([letter({"text": "x" * 2_000}) for _ in range(5)])
+    assert letters.path is not None
+    content = letters.path.read_bytes()
+
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK_FOR_THE_NEW_FILE, str(letters.path)],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+
+    assert done.stdout.split() == [b"True"]
+    assert letters.path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [letters.path]
+
+
+FULL_DISK_FOR_THE_NEW_FILE = """
+import resource, sys
+from pathlib import Path
+from agentobs.errors import SpoolError
+from agentobs.recorder.dead_letters.files import rewriting
+
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+try:
+    with rewriting(Path(sys.argv[1])) as file:
+        file.replace(file.lines(1), [])
+except SpoolError as error:
+    print("no room" in str(error))
+"""
+
+
 def test_two_writers_have_files_of_their_own(tmp_path: Path) -> None:
     first, second = DeadLetters(tmp_path), DeadLetters(tmp_path)
     first.write([letter({})])
@@ -159,7 +265,7 @@ import resource, sys
 from pathlib import Path
 from uuid import uuid4
 from agentobs.errors import SpoolError
-from agentobs.recorder.dead_letters import DeadLetter, DeadLetters
+from agentobs.recorder.dead_letters.writing import DeadLetter, DeadLetters
 
 letters = DeadLetters(Path(sys.argv[1]))
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)

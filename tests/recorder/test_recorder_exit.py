@@ -14,9 +14,9 @@ from support.recorder_program import RECORDS
 from support.recorders import decisions, events
 from support.shell import environment
 
-from agentobs.recorder.dead_letters import read_dead_letters
-from agentobs.recorder.spool import describe_spools, take_over
-from agentobs.recorder.spool_folder import target_of
+from agentobs.recorder.dead_letters.writing import read_dead_letters
+from agentobs.recorder.spool.folder import target_of
+from agentobs.recorder.spool.spool import describe_spools, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

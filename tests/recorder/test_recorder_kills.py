@@ -10,8 +10,8 @@ from support.embedded import wait_until
 from support.recorder_hosts import Accepted, host_of, record_for_ever
 from support.recorders import decisions, events, strict_recorder
 
-from agentobs.recorder.dead_letters import read_dead_letters
-from agentobs.recorder.spool import describe_spools
+from agentobs.recorder.dead_letters.writing import read_dead_letters
+from agentobs.recorder.spool.spool import describe_spools
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 import traceback
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from support.models import CANARY
@@ -38,6 +38,8 @@ CALLS: dict[str, Call] = {
     "transformation": lambda recorder: run(recorder, target_agent="a", session_id=CANARY),
     "no agent": run,
     "no transformation": lambda recorder: recorder.transformation(CANARY).__enter__(),  # type: ignore[arg-type]
+    "ended": lambda recorder: run(recorder, target_agent="a", error_message=CANARY),
+    "no workflow": lambda recorder: run(recorder, target_agent="a", correlation_id=UUID(int=0)),
     "decision of a run": lambda recorder: run(recorder, target_agent="a", decision=CANARY),
     "record": lambda recorder: recorder.record(CANARY),  # type: ignore[arg-type]
     "outcome": lambda recorder: recorder.outcome(uuid4(), quality_score=CANARY),  # type: ignore[arg-type]
@@ -48,7 +50,7 @@ CALLS: dict[str, Call] = {
 }
 KINDS = {
     "decision": 2,
-    "transformation": 6,
+    "transformation": 8,
     "outcome": 2,
     "feedback": 2,
 }
@@ -65,7 +67,7 @@ async def test_what_can_not_be_taken_is_counted_by_kind_and_told_once(
     statistics = lenient.statistics()
     assert statistics.refused == KINDS
     assert statistics.accepted == {"decision": 1}
-    assert statistics.completeness == 1 / 13
+    assert statistics.completeness == 1 / 15
     messages = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert "RoutingDecision.confidence_score" in messages[0]
     assert "counted from now on" in messages[0]

@@ -52,3 +52,25 @@ def test_a_database_that_is_no_settings_is_refused_at_once() -> None:
 def test_an_option_that_does_not_fit_is_named_by_its_variable() -> None:
     with pytest.raises(ConfigurationError, match="AGENTOBS_RECORDER_FLUSH_ROWS"):
         Recorder(flush_rows=0)
+
+
+def test_a_recorder_has_no_public_name_but_those_that_services_call() -> None:
+    names = {name for name in dir(Recorder) if not name.startswith("_")}
+
+    assert names == {
+        "abarrier",
+        "aclose",
+        "attach",
+        "barrier",
+        "close",
+        "close_on_signals",
+        "context",
+        "feedback",
+        "is_replaying",
+        "outcome",
+        "record",
+        "routing_decision",
+        "start",
+        "statistics",
+        "transformation",
+    }

@@ -12,7 +12,7 @@ from support.recorders import decisions, events, strict_recorder
 
 from agentobs import Confidence, Decision, Recorder
 from agentobs.errors import InvalidValueError
-from agentobs.recorder.dead_letters import read_dead_letters
+from agentobs.recorder.dead_letters.writing import read_dead_letters
 
 if TYPE_CHECKING:
     from pathlib import Path

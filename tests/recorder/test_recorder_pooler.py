@@ -10,7 +10,7 @@ import pytest
 from support.pgbouncer import needs_pgbouncer, pgbouncer
 from support.recorders import decisions, events, strict_recorder
 
-from agentobs.recorder.dead_letters import read_dead_letters
+from agentobs.recorder.dead_letters.writing import read_dead_letters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,8 +23,8 @@ from support.recorder_program import FORKS, RECORDS
 from support.recorders import PATIENCE, connected, decisions, events, strict_recorder
 from support.shell import environment
 
-from agentobs.recorder.dead_letters import read_dead_letters
-from agentobs.recorder.spool import describe_spools
+from agentobs.recorder.dead_letters.writing import read_dead_letters
+from agentobs.recorder.spool.spool import describe_spools
 
 if TYPE_CHECKING:
     from collections.abc import Callable

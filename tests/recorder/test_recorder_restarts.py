@@ -31,8 +31,8 @@ from agentobs import (
     RouterPerformanceMetric,
     migrations,
 )
-from agentobs.recorder import writer
-from agentobs.recorder.dead_letters import read_dead_letters
+from agentobs.recorder.dead_letters.writing import read_dead_letters
+from agentobs.recorder.writing import writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -297,3 +297,45 @@ async def test_what_can_not_be_set_on_a_run_is_refused_by_its_name(recorder: Rec
         recorder.transformation(target_agent="a") as run,
     ):
         run.success = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("success", True),
+        ("success", False),
+        ("completed_at", NOON),
+        ("total_execution_duration_ms", 0),
+        ("error_type", "Timeout"),
+        ("error_message", ""),
+    ],
+)
+def test_a_record_that_has_ended_makes_no_block(
+    recorder: Recorder, field: str, value: object
+) -> None:
+    record = Transformation(**{"target_agent": "a", field: value})
+
+    with pytest.raises(InvalidValueError, match=r"recorder\.record\(\)") as caught:
+        recorder.transformation(record)
+    with pytest.raises(InvalidValueError):
+        recorder.transformation(**{"target_agent": "a", field: value})  # type: ignore[arg-type]
+
+    assert caught.value.column == f"Transformation.{field}"
+
+
+async def test_a_record_of_a_block_may_have_results_that_are_known(
+    recorder: Recorder, agentobs_database: DatabaseSettings
+) -> None:
+    record = Transformation(
+        target_agent="a",
+        success=None,
+        quality_score=0.5,
+        transformation_duration_ms=1,
+        initialization_duration_ms=2,
+    )
+    with recorder.transformation(record):
+        pass
+
+    row = await only_row(recorder, agentobs_database)
+    assert (row["success"], row["quality_score"]) == (True, Decimal("0.5"))
+    assert (row["transformation_duration_ms"], row["initialization_duration_ms"]) == (1, 2)

@@ -27,7 +27,7 @@ from agentobs import create_engine, migrations
 from agentobs.bulk import copy_records
 from agentobs.errors import ConstraintError, InvalidDataError
 from agentobs.keys import uuid7_at
-from agentobs.recorder.statements import (
+from agentobs.recorder.writing.statements import (
     Completion,
     complete_runs,
     completed,

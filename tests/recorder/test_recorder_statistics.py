@@ -14,7 +14,7 @@ from support.pools import eventually
 from support.recorders import PATIENCE, decisions, events, strict_recorder
 
 from agentobs import Recorder, RoutingDecision, Transformation
-from agentobs.recorder.dead_letters import read_dead_letters
+from agentobs.recorder.dead_letters.writing import read_dead_letters
 from agentobs.recorder.statistics import SETTLED, Counters, Statistics
 
 if TYPE_CHECKING:

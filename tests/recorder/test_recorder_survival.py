@@ -13,11 +13,11 @@ from support.shell import connect, connect_in_transaction
 
 from agentobs import RoutingDecision
 from agentobs.errors import ConflictError, InvalidValueError
-from agentobs.recorder.dead_letters import read_dead_letters
-from agentobs.recorder.delivery import Delivered, Delivery
+from agentobs.recorder.dead_letters.writing import read_dead_letters
 from agentobs.recorder.entries import Entry, Kind
 from agentobs.recorder.running import target_of
-from agentobs.recorder.statements import Feedback, Outcome, update_feedback, update_outcomes
+from agentobs.recorder.writing.delivery import Delivered, Delivery
+from agentobs.recorder.writing.statements import Feedback, Outcome, update_feedback, update_outcomes
 from agentobs.settings import DatabaseSettings
 
 if TYPE_CHECKING:

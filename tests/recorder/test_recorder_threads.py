@@ -17,8 +17,8 @@ from support.recorders import decisions, events, strict_recorder
 from support.relay import relay
 
 from agentobs.errors import BarrierTimeoutError, RecorderClosedError
-from agentobs.recorder.dead_letters import read_dead_letters
-from agentobs.recorder.spool import describe_spools
+from agentobs.recorder.dead_letters.writing import read_dead_letters
+from agentobs.recorder.spool.spool import describe_spools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -202,7 +202,8 @@ async def test_a_database_that_hangs_holds_up_no_close_and_what_is_left_is_kept(
     statistics = recorder.statistics()
     is_spooled = delivery == "spool"
     assert statistics.abandoned == ({} if is_spooled else {"decision": RECORDS})
-    assert statistics.pending == (RECORDS if is_spooled else 0)
+    assert statistics.spooled == ({"decision": RECORDS} if is_spooled else {})
+    assert statistics.pending == 0
     wire.on_passage = lambda: None
     if delivery == "spool":
         (spool,) = describe_spools(tmp_path / "spools")

@@ -3,20 +3,24 @@ from __future__ import annotations
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from itertools import count
+from threading import Event, Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from support.models import CANARY
+from support.recorders import PATIENCE
 
 from agentobs import Alternative, Confidence, RoutingDecision, Transformation
 from agentobs.errors import InvalidValueError
 from agentobs.models import AgentTransformationEvent, RouterPerformanceMetric
-from agentobs.recorder.records import FeedbackRecord, Outcome, Timings
+from agentobs.recorder import records
+from agentobs.recorder.records import FeedbackRecord, Hashes, Outcome, Timings, hashes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from agentobs.recorder.records import Record
 
@@ -130,6 +134,7 @@ def test_instants_have_a_time_zone_and_lie_within_the_time_of_keys() -> None:
         datetime(2026, 1, 1),  # noqa: DTZ001 (what shall be refused)
         datetime(1969, 12, 31, 23, 59, tzinfo=UTC),
         datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+        datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))),
     ):
         error = refused(Transformation, target_agent="a", started_at=wrong)
         assert error.column == "Transformation.started_at"
@@ -246,3 +251,94 @@ def test_no_repr_shows_what_may_be_secret() -> None:
     )
 
     assert CANARY not in "".join(f"{record!r} {record!s}" for record in records)
+
+
+def endless(other: object) -> tuple[Iterator[object], list[int]]:
+    """Return alternatives without end, and how many were asked for."""
+    asked: list[int] = []
+
+    def give() -> Iterator[object]:
+        for number in count(1):
+            assert number < 10_000
+            asked[:] = [number]
+            yield other
+
+    return give(), asked
+
+
+@pytest.mark.parametrize("other", [{"agent": "a"}, {"agent": 7}, Alternative(agent="a")])
+def test_alternatives_without_end_are_refused_after_a_thousand(other: object) -> None:
+    alternatives, asked = endless(other)
+
+    error = refused(RoutingDecision, alternatives=alternatives)
+
+    assert error.column is not None
+    assert error.column.startswith("RoutingDecision.alternatives")
+    assert asked[0] <= 1_001
+
+
+def test_a_decision_has_at_most_a_thousand_alternatives() -> None:
+    alternatives = [{"agent": str(number)} for number in range(1_001)]
+
+    assert len(RoutingDecision(alternatives=alternatives[1:]).alternatives) == 1_000
+    assert len(RoutingDecision(alternatives=iter(alternatives[1:])).alternatives) == 1_000
+    for many in (alternatives, tuple(alternatives), iter(alternatives)):
+        error = refused(RoutingDecision, alternatives=many)
+        assert error.column == "RoutingDecision.alternatives"
+        assert error.rule == "is refused: must be at most 1000: give those that came closest"
+
+
+@pytest.mark.parametrize("kind", [RoutingDecision, Transformation])
+@pytest.mark.parametrize("nothing", [UUID(int=0), "0" * 32])
+def test_a_workflow_has_a_key_that_a_traceparent_can_carry(
+    kind: type[Record], nothing: object
+) -> None:
+    others = {"target_agent": "a"} if kind is Transformation else {}
+
+    error = refused(kind, correlation_id=nothing, **others)
+
+    assert error.column == f"{kind.__name__}.correlation_id"
+    assert "zero" in error.rule
+    assert "leave it out" in error.rule
+
+
+@pytest.mark.parametrize(
+    "started_at",
+    [
+        datetime.max.replace(tzinfo=UTC),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 11, 59, 59, 999999, tzinfo=timezone(-timedelta(hours=12))),
+    ],
+)
+def test_a_run_ends_before_the_year_10000(started_at: datetime) -> None:
+    values = {"target_agent": "a", "started_at": started_at, "success": True}
+
+    error = refused(Transformation, total_execution_duration_ms=1, **values)
+
+    assert error.column == "Transformation.total_execution_duration_ms"
+    assert "year 9999" in error.rule
+    assert Transformation(total_execution_duration_ms=0, **values).success
+
+
+def test_no_record_waits_for_one_that_another_thread_makes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_hashed, may_go_on = Event(), Event()
+
+    def hash_later(request: str | None, context: Mapping[Any, Any] | None) -> Hashes:
+        is_hashed.set()
+        assert request is None or may_go_on.wait(PATIENCE)
+        return hashes_of(request, context)
+
+    monkeypatch.setattr(records, "hashes_of", hash_later)
+    slow = Thread(target=lambda: RoutingDecision(user_request="slow"), daemon=True)
+    slow.start()
+    assert is_hashed.wait(PATIENCE)
+    quick = Thread(target=RoutingDecision, daemon=True)
+    quick.start()
+    quick.join(PATIENCE / 10)
+    is_made = not quick.is_alive()
+    may_go_on.set()
+    slow.join(PATIENCE)
+
+    assert is_made

@@ -22,8 +22,8 @@ from support.spools import (
 )
 
 from agentobs.errors import SpoolError
-from agentobs.recorder.spool import Frame, Spool, take_over
-from agentobs.recorder.spool_frames import encode_frame
+from agentobs.recorder.spool.frames import encode_frame
+from agentobs.recorder.spool.spool import Frame, Spool, take_over
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import pytest
 from support.spools import left_behind, payloads_of, segments_of
 
 from agentobs.errors import SpoolError
-from agentobs.recorder.spool import Spool, describe_spools, take_over
+from agentobs.recorder.spool.spool import Spool, describe_spools, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def program(text: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
         "import os, sys\n"
         "from pathlib import Path\n"
         "from agentobs.errors import SpoolError\n"
-        "from agentobs.recorder.spool import Position, Spool, take_over\n"
+        "from agentobs.recorder.spool.spool import Position, Spool, take_over\n"
         "root = Path(sys.argv[1])\n"
     )
     process = subprocess.Popen(

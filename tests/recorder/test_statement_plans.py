@@ -25,7 +25,7 @@ from support.recorder_rows import (
 from support.shell import connect, connect_in_transaction
 
 from agentobs.maintenance import Policy, maintain
-from agentobs.recorder.statements import (
+from agentobs.recorder.writing.statements import (
     Feedback,
     complete_runs,
     completed,

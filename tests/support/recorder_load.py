@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from support.embedded import wait_until
 from support.recorders import decisions, events, strict_recorder
 
-from agentobs.recorder.dead_letters import read_dead_letters
+from agentobs.recorder.dead_letters.writing import read_dead_letters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

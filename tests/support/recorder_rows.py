@@ -11,7 +11,7 @@ from support.event_rows import INSTANTS
 
 from agentobs import AgentTransformationEvent, RouterPerformanceMetric
 from agentobs.keys import uuid7_at
-from agentobs.recorder.statements import Completion, Feedback, Outcome, insert_records
+from agentobs.recorder.writing.statements import Completion, Feedback, Outcome, insert_records
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

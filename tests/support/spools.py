@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agentobs.recorder.spool import Frame, Position, Spool, take_over
+from agentobs.recorder.spool.spool import Frame, Position, Spool, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

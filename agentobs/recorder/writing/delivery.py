@@ -19,12 +19,12 @@ from agentobs.errors import (
     SpoolError,
     StatementTimeoutError,
 )
-from agentobs.recorder import statements
-from agentobs.recorder.batch import with_descendants
-from agentobs.recorder.dead_letters import DeadLetter
+from agentobs.recorder.dead_letters.writing import DeadLetter
 from agentobs.recorder.entries import Kind
 from agentobs.recorder.rows import EVENTS, METRICS, Layout, decimal_of, instant_from
-from agentobs.recorder.statements import Completion, Feedback, Outcome
+from agentobs.recorder.writing import statements
+from agentobs.recorder.writing.batch import with_descendants
+from agentobs.recorder.writing.statements import Completion, Feedback, Outcome
 from agentobs.sessions.address import database_address
 from agentobs.sessions.engine import engine_for
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from agentobs.recorder.dead_letters import DeadLetters
+    from agentobs.recorder.dead_letters.writing import DeadLetters
     from agentobs.recorder.entries import Entry
     from agentobs.settings import DatabaseSettings
 

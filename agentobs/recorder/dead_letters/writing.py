@@ -1,10 +1,12 @@
 """Rows that the database refuses for good, in files of JSON lines.
 
-Each process writes files of its own, one a day, so that lines of two never mix.
+Each process writes files of its own, one a day, so that lines of two never mix. Who changes a file
+holds its lock, and looks then whether it is still there: those that are read again are replaced.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -16,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from agentobs.recorder.raw_write import write_all
-from agentobs.recorder.spool_folder import explained, make_durable, sync_path
+from agentobs.recorder.spool.folder import explained, leads_to, make_durable, sync_path
+from agentobs.recorder.spool.raw_write import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +81,7 @@ class DeadLetters:
         return self._path
 
     def _append(self, path: Path, lines: bytes) -> None:
-        descriptor = os.open(path, _APPEND, _PRIVATE)
+        descriptor = _opened(path)
         try:
             size = os.fstat(descriptor).st_size
             try:
@@ -96,13 +98,19 @@ class DeadLetters:
             sync_path(self._folder)
 
 
+def dead_letter_files(folder: Path) -> list[Path]:
+    """List the files of all processes, the oldest first."""
+    return sorted(folder.glob(f"*{_SUFFIX}"))
+
+
 def read_dead_letters(folder: Path) -> Iterator[dict[str, Any]]:
     """Read the letters of all processes, file by file, the oldest first.
 
     Each is the object that its line holds: when it was written (`at`), the fields of DeadLetter,
-    and values that JSON does not know as text. The half line of a process that died is left out.
+    and values that JSON does not know as text. Where these are no JSON at all, each is text, and
+    `as_text` says so. The half line of a process that died is left out.
     """
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+    for path in dead_letter_files(folder):
         with explained(path), path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
@@ -120,8 +128,23 @@ def _line(letter: DeadLetter, now: datetime) -> bytes:
     except TypeError:
         # Integers over 64 bits, lone surrogates, and whatever else made the row a dead letter.
         row = {str(column): _text_of(value) for column, value in letter.row.items()}
-        shown = {"at": now.isoformat(), **told, "id": str(letter.id), "row": row}
+        shown = {"at": now.isoformat(), **told, "id": str(letter.id), "row": row, "as_text": True}
         return json.dumps(shown).encode() + b"\n"
+
+
+def _opened(path: Path) -> int:
+    """Open a file to append to, with its lock."""
+    while True:
+        descriptor = os.open(path, _APPEND, _PRIVATE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if leads_to(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # It was replaced while we waited.
+        os.close(descriptor)
 
 
 def _text_of(value: object) -> str | None:

@@ -15,19 +15,23 @@ import struct
 import time
 import zlib
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agentobs.errors import SpoolError
-from agentobs.recorder.spool_frames import HEADER, Position, is_torn, payload_at
+from agentobs.recorder.spool.frames import HEADER, Position, is_torn, payload_at
+from agentobs.recorder.spool.raw_write import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-\d+-[0-9a-f]{8}")
-_LOCK = "lock"
-_NOTE = "settled"
+LOCK, NOTE = "lock", "settled"
+"""The names of a spool's lock, and of the note of what is settled."""
+
+_NEW_LOCK = "lock.new"
 _SEGMENT = ".segment"
 _LEFTOVER_AGE = 60.0
 _HEADER_ROOM = 64 * 1024
@@ -54,6 +58,28 @@ def spool_error(path: Path, error: OSError) -> SpoolError:
     if error.errno in _NO_SPACE:
         reason = f"no room for more records ({reason}): free some, or name another folder"
     return SpoolError(path, reason)
+
+
+@dataclass(frozen=True)
+class SpoolSummary:
+    """A spool for an operator; the target is None where no segment tells it."""
+
+    path: Path
+    target: str | None
+    bytes: int
+    is_alive: bool
+
+
+def describe_spools(root: Path) -> list[SpoolSummary]:
+    """List the spools below `root` that hold records or belong to a process, the oldest first."""
+    found = []
+    for path in spool_folders(root):
+        with explained(path):
+            size = sum(segments_in(path).values())
+            summary = SpoolSummary(path, target_of(path), size, is_locked(path))
+        if size or summary.is_alive:
+            found.append(summary)
+    return found
 
 
 def make_folder(root: Path) -> Path:
@@ -93,24 +119,44 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def leads_to(path: Path, descriptor: int) -> bool:
+    """Tell whether a file is the open one."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def make_lock(folder: Path) -> int:
     """Make a spool's lock and take it; return the descriptor that holds it."""
-    descriptor = os.open(folder / _LOCK, _WRITE | os.O_CREAT, _PRIVATE_FILE)
+    descriptor = os.open(folder / LOCK, _WRITE | os.O_CREAT, _PRIVATE_FILE)
     # One that lists spools may try it at the same moment.
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def make_lock_at_once(folder: Path) -> int:
+    """Make a lock as above, which nobody else can take before: the spool may hold records."""
+    descriptor = os.open(folder / _NEW_LOCK, _WRITE | os.O_CREAT, _PRIVATE_FILE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        (folder / _NEW_LOCK).rename(folder / LOCK)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
 def take_lock(folder: Path) -> int | None:
     """Take the lock of a dead process's spool; None if somebody has it, or the spool is gone."""
     try:
-        descriptor = os.open(folder / _LOCK, _WRITE)
+        descriptor = os.open(folder / LOCK, _WRITE)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Whoever had it a moment ago may have removed the folder.
-        if os.path.samestat(os.fstat(descriptor), (folder / _LOCK).stat()):
+        if os.path.samestat(os.fstat(descriptor), (folder / LOCK).stat()):
             return descriptor
     except (BlockingIOError, FileNotFoundError):
         pass
@@ -124,7 +170,7 @@ def take_lock(folder: Path) -> int | None:
 def is_locked(folder: Path) -> bool:
     """Tell whether a process has the lock; one that tries to take it at this moment fails."""
     try:
-        with opened_for_reading(folder / _LOCK) as descriptor:
+        with opened_for_reading(folder / LOCK) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -162,6 +208,18 @@ def open_segment(folder: Path, segment: int) -> int:
     return os.open(segment_path(folder, segment), flags, _PRIVATE_FILE)
 
 
+def make_segment(folder: Path, segment: int, content: bytes) -> int:
+    """Make a segment that begins with `content`, and open it to append to; or leave none."""
+    descriptor = open_segment(folder, segment)
+    try:
+        write_all(descriptor, content)
+    except BaseException:
+        os.close(descriptor)
+        segment_path(folder, segment).unlink(missing_ok=True)
+        raise
+    return descriptor
+
+
 @contextmanager
 def opened_for_reading(path: Path) -> Iterator[int]:
     """Open a file for the block."""
@@ -197,7 +255,7 @@ def _beginning(folder: Path, segment: int) -> bytes:
 
 def open_note(folder: Path) -> int:
     """Open the note of what is settled; it is made where it is missing."""
-    descriptor = os.open(folder / _NOTE, _WRITE | os.O_CREAT, _PRIVATE_FILE)
+    descriptor = os.open(folder / NOTE, _WRITE | os.O_CREAT, _PRIVATE_FILE)
     if os.fstat(descriptor).st_size == 0:
         # From here on it needs no room, which there may be none of when it is changed.
         write_note(descriptor, Position(0, 0))
@@ -226,7 +284,7 @@ def remove_folder(folder: Path) -> None:
     """
     for path in sorted(folder.glob(f"*{_SEGMENT}")):
         path.unlink(missing_ok=True)
-    for name in (_NOTE, _LOCK):
+    for name in (NOTE, _NEW_LOCK, LOCK):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agentobs.recorder.spool_folder import opened_for_reading, segment_path
-from agentobs.recorder.spool_frames import (
+from agentobs.recorder.spool.folder import opened_for_reading, segment_path
+from agentobs.recorder.spool.frames import (
     FRAME,
     HEADER,
     Frame,

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from agentobs.recorder.spool import Position, Spool, take_over
+from agentobs.recorder.spool.spool import Position, Spool, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,18 +6,18 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from agentobs.recorder.batch import add_parents
 from agentobs.recorder.entries import Entry, Kind
-from agentobs.recorder.pace import in_turns
+from agentobs.recorder.writing.batch import add_parents
+from agentobs.recorder.writing.pace import in_turns
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from agentobs.recorder.batch import Batch
     from agentobs.recorder.buffer import Buffer
-    from agentobs.recorder.held import Held
     from agentobs.recorder.open_runs import OpenRuns
-    from agentobs.recorder.replay import Replay
+    from agentobs.recorder.writing.batch import Batch
+    from agentobs.recorder.writing.held import Held
+    from agentobs.recorder.writing.replay import Replay
     from agentobs.settings import RecorderSettings
 
 # About a millisecond each.
@@ -108,7 +108,7 @@ class Composer:
 
     def _add_end(self, batch: Batch, entry: Entry) -> None:
         if (held := self._children.get(entry.kind, entry.id)) is not None:
-            held.merge(entry)
+            self._children.merge(held, entry)
             held.sequence = held.sequence or entry.sequence
         elif entry.id in self.announced:
             batch.completions[entry.id] = entry

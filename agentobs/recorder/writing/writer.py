@@ -17,21 +17,21 @@ from agentobs.errors import (
     DatabaseError,
     SpoolError,
 )
-from agentobs.recorder.batch import Batch, in_order
-from agentobs.recorder.composer import Composer
-from agentobs.recorder.delivery import Delivered, bury
 from agentobs.recorder.entries import Entry, Kind
-from agentobs.recorder.held import Held
-from agentobs.recorder.pace import in_turns
+from agentobs.recorder.writing.batch import Batch, in_order
+from agentobs.recorder.writing.composer import Composer
+from agentobs.recorder.writing.delivery import Delivered, bury
+from agentobs.recorder.writing.held import Held
+from agentobs.recorder.writing.pace import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from agentobs.recorder.buffer import Buffer
-    from agentobs.recorder.dead_letters import DeadLetters
-    from agentobs.recorder.delivery import Delivery
+    from agentobs.recorder.dead_letters.writing import DeadLetters
     from agentobs.recorder.open_runs import OpenRuns
-    from agentobs.recorder.replay import Replay
+    from agentobs.recorder.writing.delivery import Delivery
+    from agentobs.recorder.writing.replay import Replay
     from agentobs.settings import RecorderSettings
 
 logger = logging.getLogger("agentobs.recorder")
@@ -70,8 +70,10 @@ class Writer:
         self._counters = buffer.counters
         self._delivery = delivery
         self._dead_letters, self._replay = dead_letters, replay
-        self._children = Held(settings.parent_wait)
-        self._changes = Held(settings.outcome_wait)
+        bounds = (settings.buffer_rows, settings.buffer_bytes // 2)
+        self._children = Held(settings.parent_wait, *bounds)
+        self._changes = Held(settings.outcome_wait, *bounds)
+        self.held = (self._children, self._changes)
         self._composer = Composer(
             buffer,
             open_runs,
@@ -147,7 +149,7 @@ class Writer:
         self._composer.compose(self.batch)
         faulty = self.batch.take_faulty()
         for entry in faulty:
-            self._open_runs.remove(entry.id)
+            self._open_runs.settle(entry.id)
         self._bury([(entry, entry.fault or "", None) for entry in faulty], "dead_lettered")
         if self.batch or self._children or self._changes:
             await self._deliver()
@@ -273,8 +275,7 @@ class Writer:
 
     def _give_up_parents(self) -> None:
         # Bounded, as everything that waits in memory.
-        is_full = len(self._children) > self._settings.buffer_rows
-        for entry in self._children.expired(at_once=self._is_last or is_full):
+        for entry in self._children.expired(at_once=self._is_last or self._children.is_full):
             entry.values["parent_event_id"] = None
             self.batch.events[entry.id] = entry
             for child in self._children.release([entry.id]):
@@ -289,8 +290,7 @@ class Writer:
         return is_over and self._buffer.is_empty and not self.batch
 
     def _give_up_changes(self) -> None:
-        is_full = len(self._changes) > self._settings.buffer_rows
-        gone = self._changes.expired(at_once=self._is_last or is_full)
+        gone = self._changes.expired(at_once=self._is_last or self._changes.is_full)
         self._bury(
             [(entry, "no such decision was ever stored", None) for entry in gone], "unmatched"
         )
@@ -351,7 +351,7 @@ class Writer:
             self._note_run(entry)
         self._settled(done.written, "written")
         for entry, _ in done.refused:
-            self._open_runs.remove(entry.id)
+            self._open_runs.settle(entry.id)
         self._bury([(entry, str(error), error) for entry, error in done.refused], "dead_lettered")
         for entry in sorted(done.parentless, key=lambda entry: entry.id):
             if entry.parent is not None:
@@ -363,7 +363,7 @@ class Writer:
     def _note_run(self, entry: Entry) -> None:
         if entry.kind is Kind.TRANSFORMATION and entry.is_start:
             self._composer.announced.add(entry.id)
-            self._open_runs.remove(entry.id)
+            self._open_runs.settle(entry.id)
         elif self._composer.announced:
             self._composer.announced.discard(entry.id)
 

@@ -11,20 +11,20 @@ import errno
 import logging
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 from agentobs.errors import SpoolError
-from agentobs.recorder.raw_write import write_all
-from agentobs.recorder.spool_folder import (
+from agentobs.recorder.spool.folder import (
+    LOCK,
+    SpoolSummary,
+    describe_spools,
     explained,
     holds_nothing,
-    is_locked,
     make_folder,
     make_lock,
+    make_segment,
     open_note,
-    open_segment,
     read_note,
     release_lock,
     remove_folder,
@@ -38,8 +38,10 @@ from agentobs.recorder.spool_folder import (
     target_of,
     write_note,
 )
-from agentobs.recorder.spool_frames import HEADER, MAX_PAYLOAD, Frame, Position, encode_frame
-from agentobs.recorder.spool_reading import Reading
+from agentobs.recorder.spool.frames import HEADER, MAX_PAYLOAD, Frame, Position, encode_frame
+from agentobs.recorder.spool.healing import restore_folder, restore_segment
+from agentobs.recorder.spool.raw_write import write_all
+from agentobs.recorder.spool.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,16 +56,6 @@ _KEPT_BYTES = 2**20
 _NONE = -1
 _REFUSALS = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
 _BEGINNING = Position(0, 0)
-
-
-@dataclass(frozen=True)
-class SpoolSummary:
-    """A spool for an operator; the target is None where no segment tells it."""
-
-    path: Path
-    target: str | None
-    bytes: int
-    is_alive: bool
 
 
 class Spool:
@@ -136,23 +128,34 @@ class Spool:
     def sync(self) -> None:
         """Make all that was appended before the call outlive a loss of power.
 
-        What the disk once refused is in doubt until it is settled, and as long every call raises.
+        What the disk once refused is in doubt until it is settled, and as long every call raises;
+        so does what somebody has deleted, where it can't be put back.
         """
         with self._sync_lock, explained(self.path):
-            end = self._end
-            if self._synced >= end:
-                return
-            for segment in self._segments(self._synced.segment):
-                self._sync_segment(segment)
-            self._sync_names(end)
-            if self._doubtful.intersection(self._segments(self._synced.segment)):
-                raise SpoolError(self.path, "the disk refused records, which may be lost")
-            self._synced = end
+            try:
+                self._sync()
+                is_whole = self._is_whole()
+            except FileNotFoundError:
+                is_whole = False
+            if not is_whole:
+                self._heal()
+                self._sync()
+
+    def _sync(self) -> None:
+        end = self._end
+        if self._synced >= end:
+            return
+        for segment in self._segments(self._synced.segment):
+            self._sync_segment(segment)
+        self._sync_names(end)
+        if self._doubtful.intersection(self._segments(0)):
+            raise SpoolError(self.path, "records may be lost: refused by the disk, or deleted")
+        self._synced = end
 
     @property
     def is_synced(self) -> bool:
-        """Tell whether all that was appended is synced."""
-        return self._synced >= self._end
+        """Tell whether all that was appended is synced, and nobody has deleted it since."""
+        return self._synced >= self._end and self._is_whole()
 
     @property
     def end(self) -> Position:
@@ -187,12 +190,19 @@ class Spool:
         start = max(start, self._settled)
         reading = Reading(self.path, max_frames, max_bytes, self._damaged)
         with explained(self.path):
+            if not self._is_whole():
+                with self._sync_lock:
+                    self._heal()
             for segment, limit in self._segments(start.segment).items():
                 begin = start if segment == start.segment else Position(segment, 0)
                 reading.read_segment(begin, limit)
                 if reading.is_full:
                     break
         return reading.frames
+
+    def holds(self, position: Position) -> bool:
+        """Tell whether what was appended there is in a file that somebody can find."""
+        return segment_path(self.path, position.segment).exists()
 
     def settle(self, position: Position) -> None:
         """Note that nothing before `position` needs a replay, and delete what is all before it."""
@@ -240,20 +250,10 @@ class Spool:
             raise SpoolError(self.path, "takes no more records: it was closed or taken over")
         segment = self._end.segment + 1
         with explained(segment_path(self.path, segment)):
-            descriptor = self._make_segment(segment)
+            descriptor = make_segment(self.path, segment, self._header)
         left = self._finish_segment()
         self._descriptor, self._end = descriptor, Position(segment, len(self._header))
         _close(left)
-
-    def _make_segment(self, segment: int) -> int:
-        descriptor = open_segment(self.path, segment)
-        try:
-            write_all(descriptor, self._header)
-        except BaseException:
-            os.close(descriptor)
-            segment_path(self.path, segment).unlink(missing_ok=True)
-            raise
-        return descriptor
 
     def _finish_segment(self) -> int:
         """Append no more to the segment; return its descriptor, which is then to be closed."""
@@ -293,7 +293,7 @@ class Spool:
             sync_path(segment_path(self.path, segment))
         except FileNotFoundError:
             # It may be settled meanwhile; if it is not, somebody has taken it away.
-            if segment in self._segments(segment):
+            if segment in self._segments(segment) and segment not in self._doubtful:
                 raise
         except OSError as error:
             if error.errno in _REFUSALS:
@@ -306,6 +306,37 @@ class Spool:
         with self._lock:
             left = self._finish_segment() if segment == self._end.segment else _NONE
         _close(left)
+
+    def _is_whole(self) -> bool:
+        """Tell whether others find what is appended, where anything may be."""
+        segment, is_open = self._end.segment, self._descriptor != _NONE
+        has_segment = not is_open or segment_path(self.path, segment).exists()
+        return not self._segment_bytes or (has_segment and (self.path / LOCK).exists())
+
+    def _heal(self) -> None:
+        """Put back what somebody has deleted, with the records of the segment that is open."""
+        if not self._segment_bytes:
+            return
+        note, lock = self._note_descriptor, self._lock_descriptor
+        is_new = restore_folder(self.path, lock, note, self._settled)
+        with self._lock:
+            is_new |= self._restore_segment()
+            finished = list(self._finished)
+        self._doubtful |= {each for each in finished if not self.holds(Position(each, 0))}
+        if is_new:
+            self._synced = _BEGINNING
+            logger.warning("%s was deleted while it was in use: it is made again", self.path)
+
+    def _restore_segment(self) -> bool:
+        if self._descriptor == _NONE:
+            return False
+        if self._is_appending:
+            raise SpoolError(self.path, "was deleted while a record was written to it")
+        self._is_appending = True
+        try:
+            return restore_segment(self.path, self._end, self._descriptor)
+        finally:
+            self._is_appending = False
 
     def _sync_names(self, end: Position) -> None:
         if self._synced.segment < end.segment:
@@ -341,18 +372,6 @@ def take_over(root: Path, target: str) -> Iterator[Spool]:
             continue
         if spool is not None:
             yield spool
-
-
-def describe_spools(root: Path) -> list[SpoolSummary]:
-    """List the spools below `root` that hold records or belong to a process, the oldest first."""
-    found = []
-    for path in spool_folders(root):
-        with explained(path):
-            size = sum(segments_in(path).values())
-            summary = SpoolSummary(path, target_of(path), size, is_locked(path))
-        if size or summary.is_alive:
-            found.append(summary)
-    return found
 
 
 def _take(path: Path, target: str) -> Spool | None:

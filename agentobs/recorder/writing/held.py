@@ -23,11 +23,14 @@ class _Waiting:
 class Held:
     """Entries that wait for the row `awaited`: a parent's, or the one that they change.
 
-    A row whose parent waits here waits with it, as long as that one does.
+    A row whose parent waits here waits with it, as long as that one does. Who finds it full gives
+    up what waits: the bounds are of entries and of their bytes.
     """
 
-    def __init__(self, wait: float) -> None:
+    def __init__(self, wait: float, most_rows: int, most_bytes: int) -> None:
+        self.bytes = 0
         self._wait = wait
+        self._most_rows, self._most_bytes = most_rows, most_bytes
         self._waiting: dict[tuple[str, UUID], _Waiting] = {}
 
     def __len__(self) -> int:
@@ -35,6 +38,11 @@ class Held:
 
     def __iter__(self) -> Iterator[Entry]:
         return (waiting.entry for waiting in self._waiting.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more waits than may."""
+        return len(self._waiting) > self._most_rows or self.bytes > self._most_bytes
 
     def get(self, kind: str, key: UUID) -> Entry | None:
         """Return the entry that waits, of a kind and for a row."""
@@ -45,11 +53,18 @@ class Held:
         """Let an entry wait; one of its kind and row that waits already takes it in."""
         if (found := self.get(entry.kind, entry.id)) is not None:
             if found is not entry:
-                found.merge(entry)
+                self.merge(found, entry)
             return
+        self.bytes += entry.size
         above = self._waiting.get((entry.kind, awaited))
         until = above.until if above else time.monotonic() + self._wait
         self._waiting[entry.kind, entry.id] = _Waiting(entry, awaited, until)
+
+    def merge(self, found: Entry, entry: Entry) -> None:
+        """Let one that waits take in what another entry knows of its row."""
+        found.merge(entry)
+        found.size += entry.size
+        self.bytes += entry.size
 
     @property
     def awaited(self) -> set[UUID]:
@@ -61,7 +76,7 @@ class Held:
         found, come = list[Entry](), set(stored)
         # A parent's key need not come first: a host may give any start.
         while keys := [key for key, each in self._waiting.items() if each.awaited in come]:
-            more = [self._waiting.pop(key).entry for key in keys]
+            more = [self._pop(key) for key in keys]
             come = {entry.id for entry in more}
             found += more
         return found
@@ -70,10 +85,15 @@ class Held:
         """Give back what waited for its time in vain: the first of each line, not those behind."""
         now, own = time.monotonic(), self._waiting_rows()
         return [
-            self._waiting.pop(key).entry
+            self._pop(key)
             for key, waiting in list(self._waiting.items())
             if (at_once or waiting.until <= now) and waiting.awaited not in own
         ]
+
+    def _pop(self, key: tuple[str, UUID]) -> Entry:
+        entry = self._waiting.pop(key).entry
+        self.bytes -= entry.size
+        return entry
 
     def _waiting_rows(self) -> set[UUID]:
         return {key for kind, key in self._waiting if kind == Kind.TRANSFORMATION}
