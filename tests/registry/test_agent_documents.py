@@ -227,7 +227,7 @@ def test_each_example_loads_without_a_warning(path: Path) -> None:
 
 
 def test_without_the_extra_the_import_names_it() -> None:
-    code = "import sys; sys.modules['yaml'] = None; import agentobs.registry"
+    code = "import sys; sys.modules['yaml'] = None; from agentobs.registry import sync_folder"
 
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
