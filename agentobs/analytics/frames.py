@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from importlib import import_module
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 from agentobs.errors import ConfigurationError
@@ -59,6 +59,8 @@ def _plain(value: Any) -> Any:
 def _type(pa: Any, annotation: Any) -> Any:
     if get_origin(annotation) in (Union, UnionType):
         (annotation,) = (kind for kind in get_args(annotation) if kind is not NoneType)
+    if get_origin(annotation) is Literal:
+        annotation = type(get_args(annotation)[0])
     if (item := _item(annotation)) is not None:
         return pa.list_(_type(pa, item))
     if hasattr(annotation, "model_fields"):

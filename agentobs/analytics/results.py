@@ -56,10 +56,11 @@ class Table(RootModel[tuple[Row, ...]], Generic[Row]):
         Nested answers are structs, or lists of them. Raises ConfigurationError where the library
         is not installed.
         """
-        return frame_of(self._kind(), self.root, library)
+        return frame_of(self.row_kind(), self.root, library)
 
     @classmethod
-    def _kind(cls) -> type[Row]:
+    def row_kind(cls) -> type[Row]:
+        """Return the class of the rows."""
         (kind,) = cls.__pydantic_generic_metadata__["args"]
         return cast("type[Row]", kind)
 

@@ -13,7 +13,10 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import func, select
 
+from agentobs.analytics.performance import agents as agent_performance
+from agentobs.cli.answers import AsCsv, AsJson, Since, show
 from agentobs.cli.database import open_session_factory
+from agentobs.cli.reading import ask
 from agentobs.models import AgentDefinition
 from agentobs.registry import SyncReport, sync_folder
 
@@ -22,10 +25,31 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-app = typer.Typer(help="Load agent definition files, and list them.", no_args_is_help=True)
+app = typer.Typer()
 
 _WIDTH = 10_000
+_PERFORMANCE = (
+    "agent", "executions", "executions_delta", "success_rate", "p50_duration_ms", "p95_duration_ms",
+    "p99_duration_ms", "mean_quality",
+)  # fmt: skip
 _CHANGES = ("added", "updated", "reactivated", "deactivated")
+
+
+@app.callback(invoke_without_command=True)
+def performance(
+    context: typer.Context,
+    since: Since = "7d",  # type: ignore[assignment]  # Typer parses the default, too
+    *,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show what each agent did: runs, success, durations, quality; or load and list definitions.
+
+    The trend is against the window of the same length before.
+    """
+    if context.invoked_subcommand is None:
+        answer = ask(lambda session: agent_performance(session, since))
+        show(answer, _PERFORMANCE, as_json=as_json, as_csv=as_csv)
 
 
 @app.command()

@@ -9,22 +9,39 @@ from typing import Annotated
 
 import typer
 
-from agentobs.cli import agents, archive, db, maintain, server, spool
+from agentobs.cli import (
+    agents,
+    archive,
+    db,
+    dead_letters,
+    maintain,
+    reading,
+    server,
+    spool,
+    status,
+    trace,
+)
 from agentobs.errors import AgentobsError
 
 app = typer.Typer(
-    help="The observability database of your agents: migrations, agent definitions, a server.",
+    help="The observability database of your agents: what they did, and how to keep it.",
     no_args_is_help=True,
-    add_completion=False,
     # A traceback with local variables would show URLs and documents.
     pretty_exceptions_enable=False,
 )
+app.command(name="status")(status.command)
+app.command(name="trace")(trace.command)
+app.add_typer(agents.app, name="agents")
+app.command(name="routing")(reading.routing_command)
+app.command(name="calibration")(reading.calibration_command)
+app.command(name="handoffs")(reading.handoffs_command)
+app.command(name="alerts")(reading.alerts_command)
 app.add_typer(db.app, name="db")
 app.add_typer(server.app, name="server")
-app.add_typer(agents.app, name="agents")
 app.command(name="maintain")(maintain.command)
 app.add_typer(archive.app, name="archive")
 app.add_typer(spool.app, name="spool")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 def run() -> None:

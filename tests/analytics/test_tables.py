@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -26,6 +26,7 @@ class Answer(Result):
     took: timedelta
     count: int
     is_right: bool | None
+    side: Literal["left", "right"] | None
     names: tuple[str, ...]
     parts: Table[Part]
 
@@ -36,6 +37,7 @@ ANSWER = Answer(
     took=timedelta(seconds=2),
     count=3,
     is_right=None,
+    side="left",
     names=("a", "b"),
     parts=table_of(Part, [Part(name="p", share=0.5)]),
 )
@@ -45,6 +47,7 @@ TOLD = {
     "took": ANSWER.took,
     "count": 3,
     "is_right": None,
+    "side": "left",
     "names": ["a", "b"],
     "parts": [{"name": "p", "share": 0.5}],
 }
@@ -80,7 +83,7 @@ def test_a_table_is_one_of_the_libraries_at_hand(library: Any) -> None:
     frame = table_of(Answer, [ANSWER, ANSWER]).to(library)
 
     assert isinstance(frame, module.DataFrame)
-    assert frame.shape == (2, 7)
+    assert frame.shape == (2, 8)
     assert list(frame["count"]) == [3, 3]
 
 

@@ -114,7 +114,7 @@ def test_a_wrong_setting_is_one_line_that_names_it() -> None:
 
 
 def test_every_command_has_a_help_text() -> None:
-    groups = ["db", "server", "agents", "archive", "spool"]
+    groups = ["agents", "db", "server", "archive", "spool", "dead-letters"]
     for group in groups:
         shown = CliRunner().invoke(app, [group, "--help"])
         assert shown.exit_code == 0

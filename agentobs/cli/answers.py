@@ -1,0 +1,136 @@
+"""How the commands that read take their window, and how they show what they found."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from agentobs.analytics import Table, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agentobs.analytics import Result
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LENGTH = re.compile(rf"([1-9]\d{{0,5}})([{''.join(_UNITS)}])")
+_NOTHING = "-"
+# Where the output is no terminal, a line is as long as it has to be.
+_WIDTH = 10_000
+
+
+def _window(text: str) -> Window:
+    if (match := _LENGTH.fullmatch(text)) is None:
+        raise typer.BadParameter("give minutes, hours, days or weeks, such as 90m, 24h, 7d or 4w")
+    return Window.last(timedelta(**{_UNITS[match[2]]: int(match[1])}))
+
+
+Since = Annotated[
+    Window,
+    typer.Option(
+        "--since",
+        parser=_window,
+        metavar="TIME",
+        help="How far back to look: 90m, 24h, 7d or 4w.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")]
+
+
+def show(
+    answer: Result | Table[Any], columns: Sequence[str], *, as_json: bool, as_csv: bool
+) -> None:
+    """Print an answer: as a grid of some columns, or all of it as JSON or CSV."""
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
+    rows = list(answer) if isinstance(answer, Table) else [answer]
+    if as_json:
+        typer.echo(answer.model_dump_json(indent=2))
+    elif as_csv:
+        _write_csv(answer, rows)
+    elif rows:
+        console().print(grid(rows, columns))
+    else:
+        console().print("nothing in this window")
+
+
+def grid(rows: Sequence[Result], columns: Sequence[str]) -> Grid:
+    """Return rows as a grid, each column by its name and the unit in it."""
+    found = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in columns:
+        is_number = any(isinstance(getattr(row, name), int | float) for row in rows)
+        found.add_column(_heading(name), justify="right" if is_number else "left")
+    for row in rows:
+        found.add_row(*(plain(shown(name, getattr(row, name))) for name in columns))
+    return found
+
+
+def shown(name: str, value: Any) -> str:
+    """Return a value as people read it, by the unit that its field's name ends with."""
+    if value is None:
+        return _NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, int | float):
+        return _number(name, value)
+    if isinstance(value, tuple | list):
+        return ", ".join(shown(name, each) for each in value) or _NOTHING
+    return str(value)
+
+
+def _number(name: str, value: float) -> str:
+    if name.endswith(("_rate", "_share")):
+        return f"{value:.1%}"
+    if name.endswith("_us"):
+        return f"{value / 1000:,.2f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if name.endswith("_ms") else f"{value:,.3f}"
+
+
+def _heading(name: str) -> str:
+    if name.endswith("_us"):
+        name = f"{name.removesuffix('_us')}_ms"
+    return name.replace("_", " ")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return where text goes: coloured on a terminal alone, and never cut elsewhere."""
+    found = Console(stderr=stderr, highlight=False)
+    if found.is_terminal:
+        return found
+    return Console(stderr=stderr, width=_WIDTH, soft_wrap=True, highlight=False)
+
+
+def plain(value: object) -> Text:
+    """Return text in which nothing from a row reaches the terminal as markup or control code."""
+    text = str(value).encode(errors="replace").decode()
+    return Text("".join(char if char.isprintable() else "�" for char in text))
+
+
+def _write_csv(answer: Result | Table[Any], rows: Sequence[Result]) -> None:
+    kind = answer.row_kind() if isinstance(answer, Table) else type(answer)
+    writer = csv.DictWriter(sys.stdout, list(kind.model_fields), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(_cells(row.model_dump(mode="json")))
+
+
+def _cells(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one cell for each field: what is nested in it is JSON."""
+    return {
+        name: json.dumps(value) if isinstance(value, dict | list) else value
+        for name, value in values.items()
+    }

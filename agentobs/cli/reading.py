@@ -1,0 +1,132 @@
+"""The commands that read: what agents and the router did in a window of time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from agentobs.analytics.handoff_graph import handoffs
+from agentobs.analytics.reliability import Calibration, calibration
+from agentobs.analytics.router import routing
+from agentobs.analytics.thresholds import alerts
+from agentobs.cli.answers import AsCsv, AsJson, Since, console, grid, plain, show
+from agentobs.cli.database import open_session_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from agentobs.analytics.reliability import GroupCalibration
+
+Answer = TypeVar("Answer")
+
+_ROUTING = (
+    "begins_at", "decisions", "p50_total_us", "p95_total_us", "p99_total_us",
+    "over_target_share", "cache_hit_rate", "mean_cache_age_seconds",
+)  # fmt: skip
+_CALIBRATION = (
+    "group", "count", "has_enough_data", "expected_calibration_error", "brier_score",
+    "mean_prediction_error", "verdict",
+)  # fmt: skip
+_BINS = ("low_confidence", "high_confidence", "count", "mean_confidence", "success_rate")
+_HANDOFFS = ("source_agent", "target_agent", "count", "success_rate", "mean_ms")
+_ALERTS = ("name", "subject", "value", "bound", "rows", "has_enough_data", "is_firing")
+# So many lines of a series are still read.
+_MOST_HOURS = timedelta(days=2)
+
+
+def routing_command(
+    since: Since = "24h",  # type: ignore[assignment]  # Typer parses the default, too
+    *,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show the router over time: decisions, their times, the cache.
+
+    By the hour up to two days, by the day beyond.
+    """
+    every = timedelta(hours=1) if since.length <= _MOST_HOURS else timedelta(days=1)
+    answer = ask(lambda session: routing(session, since, every))
+    show(answer, _ROUTING, as_json=as_json, as_csv=as_csv)
+
+
+def calibration_command(
+    since: Since = "7d",  # type: ignore[assignment]  # as above
+    by: Annotated[str, typer.Option(help="Compare by agent or by strategy.")] = "agent",
+    *,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show how well the router's confidence foretells success.
+
+    CSV has the groups, without their bins.
+    """
+    if by not in {"agent", "strategy"}:
+        raise typer.BadParameter("give agent or strategy", param_hint="--by")
+    answer = ask(lambda session: calibration(session, since, by=by))  # type: ignore[arg-type]
+    if as_csv:
+        show(answer.groups, _CALIBRATION, as_json=as_json, as_csv=True)
+    elif as_json:
+        show(answer, (), as_json=True, as_csv=False)
+    else:
+        _print_calibration(answer)
+
+
+def handoffs_command(
+    since: Since = "7d",  # type: ignore[assignment]  # as above
+    *,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show who hands over to whom, ping-pong between two agents, and dead ends.
+
+    CSV has the hand-offs alone.
+    """
+    answer = ask(lambda session: handoffs(session, since))
+    if as_csv or as_json:
+        show(answer.edges if as_csv else answer, (), as_json=as_json, as_csv=as_csv)
+        return
+    show(answer.edges, _HANDOFFS, as_json=False, as_csv=False)
+    for title, table in (("ping-pong", answer.ping_pongs), ("dead ends", answer.dead_ends)):
+        if table:
+            console().print()
+            console().print(plain(title))
+            show(table, tuple(table.row_kind().model_fields), as_json=False, as_csv=False)
+
+
+def alerts_command(
+    since: Since = "24h",  # type: ignore[assignment]  # as above
+    *,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Check the thresholds; exit code 1 where one is crossed."""
+    answer = ask(lambda session: alerts(session, since))
+    show(answer, _ALERTS, as_json=as_json, as_csv=as_csv)
+    if any(alert.is_firing for alert in answer):
+        raise typer.Exit(1)
+
+
+def ask(question: Callable[[AsyncSession], Awaitable[Answer]]) -> Answer:
+    """Ask the database a question, in a transaction of its own that changes nothing."""
+
+    async def answered() -> Answer:
+        async with open_session_factory() as sessions, sessions() as session:
+            return await question(session)
+
+    return asyncio.run(answered())
+
+
+def _print_calibration(answer: Calibration) -> None:
+    overall: GroupCalibration = answer.overall
+    if not overall.has_enough_data:
+        console().print(plain(f"not enough data: {overall.count} validated decisions"))
+        return
+    console().print(grid([overall, *answer.groups], _CALIBRATION))
+    console().print()
+    console().print(plain("reliability of all"))
+    console().print(grid([each for each in overall.bins if each.count], _BINS))
