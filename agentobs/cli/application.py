@@ -16,6 +16,7 @@ from agentobs.cli import (
     dead_letters,
     maintain,
     reading,
+    report,
     server,
     spool,
     status,
@@ -36,6 +37,7 @@ app.command(name="routing")(reading.routing_command)
 app.command(name="calibration")(reading.calibration_command)
 app.command(name="handoffs")(reading.handoffs_command)
 app.command(name="alerts")(reading.alerts_command)
+app.command(name="report")(report.command)
 app.add_typer(db.app, name="db")
 app.add_typer(server.app, name="server")
 app.command(name="maintain")(maintain.command)

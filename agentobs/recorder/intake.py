@@ -256,10 +256,19 @@ class EventFacts:
         instant: datetime = self._values["started_at"]
         return instant
 
-    def entry(self, end: RunEnd, *, is_start: bool = False) -> Entry:
-        """Return the row of the run with this end."""
+    @property
+    def placing(self) -> dict[str, Any]:
+        """The values that say where and when the run is."""
+        return {"id": self.id, "started_at": self.started_at, **self.place._asdict()}
+
+    def entry(
+        self, end: RunEnd, *, is_start: bool = False, elsewhere: EventFacts | None = None
+    ) -> Entry:
+        """Return the row of the run with this end, in its own place or in that of other facts."""
         values = self._values | end._asdict()
-        entry = _entry(Kind.TRANSFORMATION, self.id, values, self._context)
+        if elsewhere is not None:
+            values |= elsewhere.placing
+        entry = _entry(Kind.TRANSFORMATION, values["id"], values, self._context)
         entry.is_start = is_start
         for text in values["user_request"], values["transformation_reason"], end.error_message:
             _weigh(entry, text)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from agentobs.recorder.rows import RunEnd
 from agentobs.recorder.trace_context import current_context
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from agentobs.recorder.intake import EventFacts
     from agentobs.recorder.lifetime import Lifetime
     from agentobs.recorder.records import Decision, Transformation
-    from agentobs.recorder.rows import Place
+    from agentobs.recorder.rows import Place, RunEnd
 
 # A run that is entered so soon, in seconds, has begun when it was made.
 _AT_ONCE = 0.001
@@ -59,14 +58,8 @@ class RunFacts:
 
     def entry(self, end: RunEnd, *, is_start: bool = False) -> Entry:
         """Return the row of the run with this end."""
-        here = self._here
-        if here is self._taken:
-            return here.entry(end, is_start=is_start)
-        told = _EndElsewhere(*end)
-        told.here = here
-        entry = self._taken.entry(told, is_start=is_start)
-        entry.id = here.id
-        return entry
+        elsewhere = None if self._here is self._taken else self._here
+        return self._taken.entry(end, is_start=is_start, elsewhere=elsewhere)
 
     @property
     def _here(self) -> EventFacts:
@@ -86,14 +79,3 @@ class RunFacts:
     def _placed_anew(self) -> EventFacts:
         bare = self._record.model_copy(update=_TAKEN)
         return self._lifetime.intake.facts(bare, self._decision)
-
-
-class _EndElsewhere(RunEnd):
-    """The end of a run that was placed after it was made: in a row its place wins."""
-
-    here: EventFacts
-
-    def _asdict(self) -> dict[str, Any]:
-        here = self.here
-        key = {"id": here.id, "started_at": here.started_at}
-        return super()._asdict() | here.place._asdict() | key
