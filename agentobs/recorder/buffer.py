@@ -48,6 +48,8 @@ class Buffer:
         self.is_open = True
         self.bytes = 0
         self.sequence = 0
+        # The last record that is in memory only, though there is a spool.
+        self.last_unspooled = 0
         self.spool = spool
         self._room = threading.Condition(self.lock)
         self._settings = settings
@@ -171,6 +173,8 @@ class Buffer:
             is_spooled = self._append(entry, payload, spool)
             if self._behind is None and self._has_room(entry):
                 self._accept(entry)
+                if not is_spooled:
+                    self.last_unspooled = self.sequence
             elif is_spooled:
                 self._behind = self._behind or entry.position
                 self._count_accepted(entry)

@@ -61,6 +61,8 @@ class Entry:
     fault: str | None = None
     # Whether another process may have changed the row since it came.
     has_waited = False
+    # Until when it may wait for a row of another one, by the monotonic clock; None before it does.
+    held_until: float | None = None
     spool: Spool | None = None
     position: Position | None = None
     sequence = 0

@@ -121,11 +121,13 @@ class Intake:
 
     def _place(self, record: Transformation, decision: Decision | None) -> Place:
         """Find out what the decision and the surrounding run say; the record's own words win."""
-        here = current_context()
-        workflow = record.correlation_id or (decision and decision.correlation_id)
-        # A parent and its child share their workflow.
-        if here is None or workflow not in (None, here.correlation_id):
-            here = TraceContext(workflow or self._correlation(here))
+        here, workflow = current_context(), record.correlation_id
+        if here is None:
+            made_in = decision and decision.correlation_id
+            here = TraceContext(workflow or made_in or self._correlation(None))
+        elif workflow is not None and workflow != here.correlation_id:
+            # A parent and its child share their workflow.
+            here = TraceContext(workflow)
         return Place(
             here.correlation_id,
             record.parent_event_id or here.parent_event_id,
@@ -154,7 +156,7 @@ class Intake:
             if isinstance(record, Transformation)
             else Transformation.model_construct(target_agent=agent)
         )
-        facts = self.facts(Transformation(target_agent=""), None)
+        facts = self.facts(Transformation.model_construct(target_agent=""), None)
         return UnrecordedRun(facts, made)
 
     def outcome(

@@ -106,10 +106,10 @@ class Running:
         """Wait until what was accepted is safe: synced to the spool, or committed."""
         if self.spool is not None:
             self.spool.sync()
-            if self._is_all_spooled:
-                return
         with self._progress:
-            last = self.buffer.sequence
+            last = self._last_to_commit()
+            if self._is_settled(last):
+                return
             self._thread.flush_now()
             self._progress.wait_for(lambda: self._has_answer(last), timeout)
             if not self._is_settled(last):
@@ -127,19 +127,19 @@ class Running:
         """Wait for it; return False where the writer ended before."""
         if self._sync is not None:
             await self._sync.synced()
-            if self._is_all_spooled:
-                return True
         with self.buffer.lock:
-            last = self.buffer.sequence
+            last = self._last_to_commit()
+            if self._is_settled(last):
+                return True
             self._thread.flush_now()
             waiter = None if self._has_answer(last) else self._waiters.add(last)
         if waiter is not None:
             await self._waiters.until_woken(waiter)
         return self._is_settled(last)
 
-    @property
-    def _is_all_spooled(self) -> bool:
-        return not self.counters.single["unspooled"]
+    def _last_to_commit(self) -> int:
+        """Return the number of the last record that nothing but a commit makes safe."""
+        return self.buffer.sequence if self.spool is None else self.buffer.last_unspooled
 
     def _in_vain(self) -> BarrierTimeoutError:
         pending = self._pending()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from agentobs.errors import BarrierTimeoutError, RecorderError
 from agentobs.recorder.writing.statements import existing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from agentobs import DatabaseSettings, Recorder
@@ -146,3 +149,34 @@ async def test_who_waits_at_a_barrier_is_told_when_the_recorder_is_closed_with_r
 
     assert report.left == {"decision": 1}
     assert len(told) == 1
+
+
+async def test_a_barrier_of_a_spool_waits_for_no_commit_of_what_came_after_a_full_disk(
+    agentobs_database: DatabaseSettings, tmp_path: Path
+) -> None:
+    with strict_recorder(agentobs_database, tmp_path, delivery="spool") as recorder:
+        recorder.routing_decision()
+        with full_disk():
+            recorder.routing_decision()
+        recorder.barrier(PATIENCE)
+        assert recorder.statistics().unspooled == 1
+        assert len(await decisions(agentobs_database)) == 2
+        async with held_up(agentobs_database) as pause:
+            recorder.routing_decision()
+            await pause.writer_waits()
+            recorder.routing_decision()
+            await asyncio.to_thread(recorder.barrier, PATIENCE)
+            await recorder.abarrier(PATIENCE)
+
+    assert len(await decisions(agentobs_database)) == 4
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file of this process grow beyond a byte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

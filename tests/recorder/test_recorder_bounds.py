@@ -66,12 +66,13 @@ async def test_children_that_wait_are_bounded_by_bytes(
         record_orphans(recorder, 2, size=5_000)
 
         async def are_written() -> bool:
-            return len(await events(agentobs_database)) == 4
+            return len(await events(agentobs_database)) == 1
 
         await eventually(are_written)
         statistics = recorder.statistics()
 
-    assert statistics.orphaned == 4
+    # The oldest is given up, for then the others fit.
+    assert (statistics.orphaned, statistics.held_rows) == (1, 3)
 
 
 async def test_outcomes_and_feedback_that_wait_are_bounded_by_bytes(
@@ -83,7 +84,7 @@ async def test_outcomes_and_feedback_that_wait_are_bounded_by_bytes(
             recorder.feedback(uuid4(), "positive", {"text": "x" * 5_000})
 
         async def are_given_up() -> bool:
-            return recorder.statistics().unmatched.get("feedback") == 4
+            return recorder.statistics().unmatched.get("feedback", 0) >= 1
 
         await eventually(are_given_up)
 

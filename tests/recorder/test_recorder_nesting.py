@@ -106,12 +106,9 @@ async def test_a_thread_goes_on_in_the_run_whose_context_it_was_given(
 async def test_a_run_of_another_workflow_has_no_parent_here(
     recorder: Recorder, agentobs_database: DatabaseSettings
 ) -> None:
-    elsewhere = recorder.routing_decision()
     with recorder.transformation(target_agent="outer", session_id=uuid4()) as outer:
         with recorder.transformation(target_agent="given", correlation_id=UUID(int=7)) as given:
             assert recorder.routing_decision().correlation_id == UUID(int=7)
-        with recorder.transformation(target_agent="decided", decision=elsewhere):
-            pass
         same = outer.correlation_id
         with recorder.transformation(target_agent="same", correlation_id=same):
             pass
@@ -119,11 +116,29 @@ async def test_a_run_of_another_workflow_has_no_parent_here(
 
     rows = await rows_by_agent(agentobs_database)
     assert given.correlation_id == UUID(int=7)
-    for agent in ("given", "decided"):
-        row = rows[agent]
-        assert (row["parent_event_id"], row["session_id"], row["source_agent"]) == (None,) * 3
-    assert rows["decided"]["correlation_id"] == elsewhere.correlation_id
+    row = rows["given"]
+    assert (row["parent_event_id"], row["session_id"], row["source_agent"]) == (None,) * 3
     assert rows["same"]["parent_event_id"] == outer.id
+
+
+async def test_a_run_belongs_to_the_block_around_it_though_its_decision_was_made_before(
+    recorder: Recorder, agentobs_database: DatabaseSettings
+) -> None:
+    decision = recorder.routing_decision(selected_agent="inner", strategy="fuzzy")
+    with (
+        recorder.transformation(target_agent="outer") as outer,
+        recorder.transformation(target_agent="inner", decision=decision) as inner,
+    ):
+        pass
+    with recorder.transformation(target_agent="alone", decision=decision) as alone:
+        pass
+    await recorder.abarrier()
+
+    rows = await rows_by_agent(agentobs_database)
+    assert rows["inner"]["parent_event_id"] == outer.id
+    assert inner.correlation_id == outer.correlation_id
+    assert rows["inner"]["routing_strategy"] == "fuzzy"
+    assert alone.correlation_id == decision.correlation_id
 
 
 async def test_what_a_record_says_wins_over_what_is_around_it(

@@ -4,7 +4,8 @@
 
     writer              takes batches, and sees them through
     composer            what goes into a batch
-    batch, held         what is written together, and what waits
+    batch               what is written together
+    others, held        what waits for rows of other processes
     delivery            rows to the database, without those that it refuses
     statements          the SQL of it
     replay              what dead processes left

@@ -248,9 +248,13 @@ class Delivery:
             done.unmatched += [entry for entry in entries if entry.id not in matched]
 
     async def _existing(self, layout: Layout, keys: Collection[UUID]) -> set[UUID]:
-        connection = await self._open()
-        stored = await statements.existing(connection, layout.model, keys)
-        await connection.commit()
+        try:
+            connection = await self._open()
+            stored = await statements.existing(connection, layout.model, keys)
+            await connection.commit()
+        except AgentobsError:
+            await self._roll_back()
+            raise
         return stored
 
     async def _open(self, *, is_single: bool = False) -> AsyncConnection:

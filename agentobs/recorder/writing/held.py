@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 class _Waiting:
     entry: Entry
     awaited: UUID
-    until: float
+
+    @property
+    def until(self) -> float:
+        """The end of its time: what comes back has no second one."""
+        return self.entry.held_until or 0.0
 
 
 class Held:
     """Entries that wait for the row `awaited`: a parent's, or the one that they change.
 
-    A row whose parent waits here waits with it, as long as that one does. Who finds it full gives
-    up what waits: the bounds are of entries and of their bytes.
+    A row whose parent waits here waits with it, as long as that one does. The bounds are of
+    entries and of their bytes; what is beyond them is `surplus`.
     """
 
     def __init__(self, wait: float, most_rows: int, most_bytes: int) -> None:
@@ -56,9 +60,10 @@ class Held:
                 self.merge(found, entry)
             return
         self.bytes += entry.size
-        above = self._waiting.get((entry.kind, awaited))
-        until = above.until if above else time.monotonic() + self._wait
-        self._waiting[entry.kind, entry.id] = _Waiting(entry, awaited, until)
+        if entry.held_until is None:
+            above = self.get(entry.kind, awaited)
+            entry.held_until = above.held_until if above else time.monotonic() + self._wait
+        self._waiting[entry.kind, entry.id] = _Waiting(entry, awaited)
 
     def merge(self, found: Entry, entry: Entry) -> None:
         """Let one that waits take in what another entry knows of its row."""
@@ -89,6 +94,16 @@ class Held:
             for key, waiting in list(self._waiting.items())
             if (at_once or waiting.until <= now) and waiting.awaited not in own
         ]
+
+    def surplus(self) -> list[Entry]:
+        """Give back the oldest of those that are too many, the first of each line."""
+        found, own = list[Entry](), self._waiting_rows()
+        for key, waiting in list(self._waiting.items()):
+            if not self.is_full:
+                break
+            if waiting.awaited not in own:
+                found.append(self._pop(key))
+        return found
 
     def _pop(self, key: tuple[str, UUID]) -> Entry:
         entry = self._waiting.pop(key).entry

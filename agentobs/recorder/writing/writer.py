@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 from agentobs.errors import (
     AgentobsError,
-    ConnectionFailedError,
     DatabaseError,
     SpoolError,
+    StatementTimeoutError,
 )
 from agentobs.recorder.entries import Entry, Kind
 from agentobs.recorder.writing.batch import Batch, in_order
 from agentobs.recorder.writing.composer import Composer
 from agentobs.recorder.writing.delivery import Delivered, bury
-from agentobs.recorder.writing.held import Held
+from agentobs.recorder.writing.others import Others, is_outage, is_overdue
 from agentobs.recorder.writing.pace import in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from agentobs.recorder.buffer import Buffer
     from agentobs.recorder.dead_letters.writing import DeadLetters
@@ -70,17 +70,15 @@ class Writer:
         self._counters = buffer.counters
         self._delivery = delivery
         self._dead_letters, self._replay = dead_letters, replay
-        bounds = (settings.buffer_rows, settings.buffer_bytes // 2)
-        self._children = Held(settings.parent_wait, *bounds)
-        self._changes = Held(settings.outcome_wait, *bounds)
-        self.held = (self._children, self._changes)
+        self._others = Others(settings, delivery)
+        self.held = (self._others.children, self._others.changes)
         self._composer = Composer(
             buffer,
             open_runs,
             settings,
             replay=replay,
-            children=self._children,
-            changes=self._changes,
+            children=self._others.children,
+            changes=self._others.changes,
         )
         self._awake = asyncio.Event()
         # The number of the last entry that somebody waits for.
@@ -140,8 +138,7 @@ class Writer:
     def unsettled(self) -> Iterator[Entry]:
         """Return what was taken from the buffer and is not settled."""
         yield from self.batch
-        yield from self._children
-        yield from self._changes
+        yield from self._others
 
     async def flush(self) -> None:
         """Deliver one batch, however long the database is away."""
@@ -151,7 +148,7 @@ class Writer:
         for entry in faulty:
             self._open_runs.settle(entry.id)
         self._bury([(entry, entry.fault or "", None) for entry in faulty], "dead_lettered")
-        if self.batch or self._children or self._changes:
+        if self.batch or self._others:
             await self._deliver()
         self._note_first_sequence()
         self._settle_spools()
@@ -192,18 +189,14 @@ class Writer:
 
     def _must_end(self) -> bool:
         """Whether we are stopping, and don't wait for others."""
-        return self.is_stopping and not (self._buffer.is_empty and self._waits_for_others)
-
-    @property
-    def _waits_for_others(self) -> bool:
-        return bool(self._children or self._changes)
+        return self.is_stopping and not (self._buffer.is_empty and self._others)
 
     def _is_urgent(self) -> bool:
         with self._buffer.lock:
             return self._buffer.first_sequence() <= self._urgent_until
 
     def _interval(self) -> float:
-        if self._waits_for_others:
+        if self._others:
             return min(_LOOK_EVERY, self._settings.flush_interval)
         is_replaying = self._replay is not None and self._replay.spool is not None
         return 0.0 if is_replaying else self._settings.flush_interval
@@ -257,43 +250,16 @@ class Writer:
 
     async def _release_held(self) -> None:
         """Take what waited long enough, or for rows that are there now, into the batch."""
-        delivery = self._delivery
-        if self._children:
-            stored = await delivery.stored_events(self._children.awaited)
-            for entry in self._children.release(stored):
-                self.batch.events[entry.id] = entry
-            self._give_up_parents()
-        if self._changes:
-            stored = await delivery.stored_metrics(self._changes.awaited)
-            for entry in self._changes.release(stored):
-                self.batch.add_update(entry)
-            for entry in self._changes:
-                # Others may change the row before it does. Of one that is only locked now, it may
-                # be the newest change, and must not give way.
-                entry.has_waited = True
-            self._give_up_changes()
-
-    def _give_up_parents(self) -> None:
-        # Bounded, as everything that waits in memory.
-        for entry in self._children.expired(at_once=self._is_last or self._children.is_full):
-            entry.values["parent_event_id"] = None
-            self.batch.events[entry.id] = entry
-            for child in self._children.release([entry.id]):
-                self.batch.events[child.id] = child
-            with self._buffer.lock:
-                self._counters.add("orphaned")
+        given_up = await self._others.release(self.batch, is_last=self._is_last)
+        with self._buffer.lock:
+            self._counters.add("orphaned", given_up.orphaned)
+        self._bury([(entry, given_up.reason, None) for entry in given_up.unmatched], "unmatched")
 
     @property
     def _is_last(self) -> bool:
         """Whether nothing of ours is to come that something may wait for."""
         is_over = self.is_stopping and time.monotonic() >= self._give_up_at
         return is_over and self._buffer.is_empty and not self.batch
-
-    def _give_up_changes(self) -> None:
-        gone = self._changes.expired(at_once=self._is_last or self._changes.is_full)
-        self._bury(
-            [(entry, "no such decision was ever stored", None) for entry in gone], "unmatched"
-        )
 
     async def _deliver_once(self) -> None:
         batch, delivery, doubt = self.batch, self._delivery, self.batch.is_doubtful
@@ -317,18 +283,26 @@ class Writer:
         try:
             await self._delivery.update_outcomes(outcomes, done)
             await self._delivery.update_feedback(feedback, done)
-        except ConnectionFailedError:
-            raise
         except DatabaseError as error:
-            settled = {id(e) for e in (*done.written, *done.unmatched)}
-            settled |= {id(entry) for entry, _ in done.refused}
-            done.unmatched += [e for e in (*outcomes, *feedback) if id(e) not in settled]
-            await self._delivery.drop_connection()
-            if not self._is_update_refused:
-                logger.warning("outcomes and feedback wait, and are sent again: %s", error)
-            self._is_update_refused = True
+            if is_outage(error):
+                raise
+            self._hold_back((*outcomes, *feedback), error, done)
+            if isinstance(error, StatementTimeoutError):
+                # It has given its connection up.
+                await self._delivery.drop_connection()
         else:
             self._is_update_refused = self._is_update_refused and not (outcomes or feedback)
+
+    def _hold_back(self, changes: Iterable[Entry], error: DatabaseError, done: Delivered) -> None:
+        """Let changes wait that were refused for the first time, and refuse the others."""
+        settled = {id(e) for e in (*done.written, *done.unmatched)}
+        settled |= {id(entry) for entry, _ in done.refused}
+        left = [entry for entry in changes if id(entry) not in settled]
+        done.refused += [(entry, error) for entry in left if is_overdue(entry)]
+        done.unmatched += [entry for entry in left if not is_overdue(entry)]
+        if not self._is_update_refused:
+            logger.warning("outcomes and feedback wait, and are sent again: %s", error)
+        self._is_update_refused = True
 
     async def _make_ahead(self) -> None:
         """Make the values of the next rows while the server is busy with these."""
@@ -355,9 +329,9 @@ class Writer:
         self._bury([(entry, str(error), error) for entry, error in done.refused], "dead_lettered")
         for entry in sorted(done.parentless, key=lambda entry: entry.id):
             if entry.parent is not None:
-                self._children.hold(entry, entry.parent)
+                self._others.children.hold(entry, entry.parent)
         for entry in done.unmatched:
-            self._changes.hold(entry, entry.id)
+            self._others.changes.hold(entry, entry.id)
         self.batch.take_out((*done.parentless, *done.unmatched))
 
     def _note_run(self, entry: Entry) -> None:
