@@ -135,19 +135,20 @@ async def test_what_the_record_and_the_decision_say_wins_wherever_the_run_is_ent
         target_agent="given", correlation_id=WORKFLOW, started_at=NOON, source_agent="somebody"
     )
     pass_the_time()
-    with recorder.transformation(target_agent="outer"):
+    with recorder.transformation(target_agent="outer") as outer:
         with decided:
             pass
         with given:
             pass
 
     rows = await rows_by_agent(recorder, agentobs_database)
-    assert rows["decided"]["correlation_id"] == decision.correlation_id
+    assert rows["decided"]["correlation_id"] == outer.correlation_id
     assert rows["decided"]["routing_strategy"] == "fuzzy"
     assert rows["given"]["correlation_id"] == WORKFLOW
     assert rows["given"]["started_at"] == instant_of(given.id) == NOON
     assert rows["given"]["source_agent"] == "somebody"
-    assert {rows[agent]["parent_event_id"] for agent in ("decided", "given")} == {None}
+    assert rows["decided"]["parent_event_id"] == outer.id
+    assert rows["given"]["parent_event_id"] is None
 
 
 async def test_who_asks_for_the_id_before_the_block_settles_where_the_run_stands(
