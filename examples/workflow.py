@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from agentobs import AgentTransformationEvent, EventType, MetricType, RouterPerformanceMetric
+from agentobs.keys import uuid7_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Ids made from names: a second run finds the rows of the first.
+# Made from names: a second run finds the workflow of the first.
 NAMESPACE = UUID("5d3c9f0e-6f1b-4f4e-9d52-0b8f2c6a7e10")
 CORRELATION_ID = uuid5(NAMESPACE, "refund endpoint")
 SESSION_ID = uuid5(NAMESPACE, "conversation")
@@ -113,9 +114,10 @@ def make_rows(
 ) -> Iterator[AgentTransformationEvent | RouterPerformanceMetric]:
     """Make the rows of the workflow, each run's decision first, parents before children.
 
-    `definitions` maps the agents' names to the ids of their definitions.
+    `definitions` maps the agents' names to the ids of their definitions. Where the demo `begins`,
+    the workflow is over: it is of the minute before.
     """
-    yield from _rows_of(WORKFLOW, None, definitions, begins)
+    yield from _rows_of(WORKFLOW, None, definitions, begins - timedelta(minutes=1))
 
 
 def _rows_of(
@@ -140,7 +142,8 @@ def _event(
     started_at = begins + timedelta(milliseconds=run.begins_ms)
     context = {"request": REQUEST, "task": run.reason, "files": ["orders/refund.py"]}
     return AgentTransformationEvent(
-        id=_id("event", run),
+        # Of its instant, which windows and the months of the tables go by.
+        id=uuid7_at(started_at),
         event_type=EventType.FAILED if run.error else EventType.COMPLETE,
         correlation_id=CORRELATION_ID,
         session_id=SESSION_ID,
@@ -167,8 +170,9 @@ def _event(
 
 def _decision(run: Run, event: AgentTransformationEvent) -> RouterPerformanceMetric:
     trigger, context, capability, historical = run.components
+    measured_at = event.started_at - timedelta(milliseconds=30)
     return RouterPerformanceMetric(
-        id=_id("decision", run),
+        id=uuid7_at(measured_at),
         metric_type=MetricType.ROUTING_DECISION,
         correlation_id=CORRELATION_ID,
         user_request_hash=hashlib.sha256(run.reason.encode()).hexdigest(),
@@ -186,7 +190,7 @@ def _decision(run: Run, event: AgentTransformationEvent) -> RouterPerformanceMet
         capability_confidence=capability,
         historical_confidence=historical,
         cache_hit=False,
-        measured_at=event.started_at - timedelta(milliseconds=30),
+        measured_at=measured_at,
         **_outcome(run, event),
     )
 
@@ -207,7 +211,3 @@ def _outcome(run: Run, event: AgentTransformationEvent) -> dict[str, Any]:
         outcome["actual_quality_score"] = run.quality
         outcome["prediction_error"] = run.confidence - run.quality
     return outcome
-
-
-def _id(kind: str, run: Run) -> UUID:
-    return uuid5(NAMESPACE, f"{kind} {run.agent} {run.begins_ms}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Double, cast, func, or_, select
 
 from agentobs.analytics.aggregates import mean
-from agentobs.analytics.results import Result, Table, table_of
+from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.models import RouterPerformanceMetric
 from agentobs.models.vocabulary import (
@@ -72,7 +73,10 @@ def select_confidence(window: Window) -> Select[Any]:
     ]
     return (
         select(agent.label("agent"), func.sum(_Metric.confidence_score).label("score"), *measures)
-        .where(window.holds(_Metric), or_(*(one.is_not(None) for one, _ in _COMPONENTS.values())))
+        .where(
+            require_window(window).holds(_Metric),
+            or_(*(one.is_not(None) for one, _ in _COMPONENTS.values())),
+        )
         .group_by(agent)
         .order_by(agent.collate("C").nulls_last())
     )
@@ -87,7 +91,7 @@ async def confidence(
     """
     if min_rows < 1:
         raise InvalidValueError("min_rows", "must be 1 at least")
-    found = await session.execute(select_confidence(window))
+    found = await execute(session, select_confidence(window))
     told = [one for row in found.mappings() for one in _components(row, min_rows)]
     return table_of(ComponentConfidence, told)
 

@@ -10,7 +10,8 @@ from pydantic import Field
 from sqlalchemy import BigInteger, Double, Text, Uuid, cast, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from agentobs.analytics.results import Result, Table, table_of
+from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.models import AgentTransformationEvent
 
@@ -74,7 +75,7 @@ def select_errors(window: Window, *, limit: int = 20, with_messages: bool = Fals
     message = [event.error_message.label("example_message")] if with_messages else []
     return (
         select(*types.c, event.correlation_id.label("example_correlation_id"), *message)
-        .join(event, (event.id == types.c.example_event_id) & window.holds(event))
+        .join(event, (event.id == types.c.example_event_id) & require_window(window).holds(event))
         .order_by(types.c.count.desc(), types.c.error_type.nulls_last())
     )
 
@@ -87,7 +88,7 @@ async def errors(
     `with_messages` reads the message of each example, which may hold data of users.
     """
     statement = select_errors(window, limit=limit, with_messages=with_messages)
-    rows = [dict(row) for row in (await session.execute(statement)).mappings()]
+    rows = [dict(row) for row in (await execute(session, statement)).mappings()]
     return Errors(
         failed=rows[0]["failed"] if rows else 0,
         error_types=rows[0]["error_types"] if rows else 0,
@@ -140,5 +141,5 @@ def _by_type_and_agent(window: Window) -> Select[Any]:
         func.max(event.started_at).label("last_seen_at"),
         newest.label("newest"),
         place.label("place"),
-    ).where(window.holds(event), event.success.is_(False))
+    ).where(require_window(window).holds(event), event.success.is_(False))
     return statement.group_by(event.error_type, event.target_agent)

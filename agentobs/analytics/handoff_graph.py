@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Double, and_, cast, false, func, or_, select
 
 from agentobs.analytics.aggregates import mean, rate
-from agentobs.analytics.results import Result, Table, fetch, table_of
+from agentobs.analytics.results import Result, Table, execute, fetch, table_of
+from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.models import AgentTransformationEvent
 
@@ -137,7 +138,7 @@ def select_dead_ends(window: Window, *, limit: int = 100) -> Select[Any]:
 
 async def handoffs(session: AsyncSession, window: Window, *, limit: int = 100) -> Handoffs:
     """Return who handed work to whom, and where that went wrong; each table has `limit` rows."""
-    found = (await session.execute(select_handoffs(window, limit=limit))).mappings().all()
+    found = (await execute(session, select_handoffs(window, limit=limit))).mappings().all()
     edges = [row for row in found if row["place"] <= limit]
     of_self = [row for row in found if row["is_self"]]
     return Handoffs(
@@ -163,7 +164,7 @@ def _edges(window: Window) -> Select[Any]:
         rate(event.success).label("success_rate"),
         mean(event.total_execution_duration_ms).label("mean_ms"),
     )
-    return statement.where(window.holds(event)).group_by(*edge)
+    return statement.where(require_window(window).holds(event)).group_by(*edge)
 
 
 def _pairs(window: Window) -> Select[Any]:
@@ -179,7 +180,7 @@ def _pairs(window: Window) -> Select[Any]:
         back.label("back"),
     ]
     # A source of NULL differs from no target, and is left out.
-    statement = select(*columns).where(window.holds(event), source != target)
+    statement = select(*columns).where(require_window(window).holds(event), source != target)
     both = and_(forth > 0, back > 0)
     return statement.group_by(event.correlation_id, first, second).having(both)
 
@@ -191,7 +192,7 @@ def _steps(window: Window) -> Select[Any]:
     )
     is_last = (newest_first == 1).label("is_last")
     columns: list[Any] = [event.target_agent.label("agent"), event.success, is_last]
-    return select(*columns).where(window.holds(event))
+    return select(*columns).where(require_window(window).holds(event))
 
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from agentobs.analytics.aggregates import mean, percentile, rate
-from agentobs.analytics.results import Result, Table, table_of
+from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.window import require_window
 from agentobs.models import AgentDefinition, AgentTransformationEvent
 from agentobs.versions import version_order
 
@@ -61,7 +62,7 @@ def select_agents(window: Window) -> Select[Any]:
     """Select the numbers of each agent, the most executions first, then by name (code points)."""
     return (
         select(_Event.target_agent.label("agent"), *_numbers())
-        .where(window.holds(_Event))
+        .where(require_window(window).holds(_Event))
         .group_by(_Event.target_agent)
         .order_by(func.count().desc(), _Event.target_agent.collate("C"))
     )
@@ -78,7 +79,7 @@ def select_agent_versions(window: Window, name: str) -> Select[Any]:
             *_numbers(),
         )
         .outerjoin(definition, definition.id == _Event.agent_definition_id)
-        .where(window.holds(_Event), _Event.target_agent == name)
+        .where(require_window(window).holds(_Event), _Event.target_agent == name)
         .group_by(_Event.target_agent, _Event.agent_definition_id, definition.agent_version)
     )
 
@@ -124,7 +125,7 @@ def _numbers() -> list[ColumnElement[Any]]:
 
 
 async def _rows(session: AsyncSession, statement: Select[Any]) -> list[RowMapping]:
-    return list((await session.execute(statement)).mappings())
+    return list((await execute(session, statement)).mappings())
 
 
 def _compared(

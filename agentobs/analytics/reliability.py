@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Integer, Numeric, cast, func, literal, null, select
 
-from agentobs.analytics.results import Result, Table, table_of
+from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.models import RouterPerformanceMetric
 
@@ -173,7 +174,7 @@ async def calibration(
     statement = select_calibration(
         window, by=by, bins=bins, success_from_quality=success_from_quality
     )
-    found = [_Sums(*row) for row in await session.execute(statement)]
+    found = [_Sums(*row) for row in await execute(session, statement)]
     overall = _calibrated(None, found, bins, minimum)
     return Calibration(overall=overall, groups=_grouped(found, bins, minimum) if by else _none())
 
@@ -232,7 +233,7 @@ def _decisions(
         success_known(success_from_quality).label("success"),
         _Metric.actual_quality_score.label("quality"),
     ).where(
-        window.holds(_Metric),
+        require_window(window).holds(_Metric),
         _Metric.selection_validated.is_(True),
         _Metric.confidence_score.is_not(None),
     )

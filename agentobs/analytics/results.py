@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from agentobs.analytics.frames import frame_of
+from agentobs.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Select
+    from sqlalchemy import Executable, Select
+    from sqlalchemy import Result as Rows
     from sqlalchemy.ext.asyncio import AsyncSession
 
     Library = Literal["arrow", "pandas", "polars"]
@@ -65,9 +67,19 @@ class Table(RootModel[tuple[Row, ...]], Generic[Row]):
         return cast("type[Row]", kind)
 
 
+async def execute(session: AsyncSession, statement: Executable) -> Rows[*tuple[Any, ...]]:
+    """Execute a statement of any question; raise InvalidValueError for what is no session."""
+    # By what it can do: a host may have a session of its own make, or one scoped to its tasks.
+    if not hasattr(session, "execute"):
+        raise InvalidValueError(
+            "session", "must be an open AsyncSession: async with sessions() as session"
+        )
+    return await session.execute(statement)
+
+
 async def fetch(session: AsyncSession, statement: Select[Any], kind: type[Row]) -> Table[Row]:
     """Return the rows of a statement, whose columns are named as the fields of `kind`."""
-    found = await session.execute(statement)
+    found = await execute(session, statement)
     return table_of(kind, [kind.model_validate(dict(row)) for row in found.mappings()])
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import DateTime, Interval, and_, case, func, literal, select
 
 from agentobs.analytics.aggregates import mean, percentile, rate
-from agentobs.analytics.results import Result, Table, table_of
+from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.models import RouterPerformanceMetric
 
@@ -122,7 +123,7 @@ async def routing(
     weeks on a Monday. Raises InvalidValueError for another one, and beyond 10,000 buckets.
     """
     statement = select_routing(window, every, metric_types=metric_types, target_us=target_us)
-    found = (await session.execute(statement)).mappings()
+    found = (await execute(session, statement)).mappings()
     known = {row["begins_at"].astimezone(UTC): dict(row) for row in found}
     buckets = [
         _bucket(window, every, begin, known.get(begin, {})) for begin in _begins(window, every)
@@ -139,7 +140,7 @@ async def routing_summary(
 ) -> RoutingSummary:
     """Return the router's numbers over the whole window."""
     statement = select_routing_summary(window, metric_types=metric_types, target_us=target_us)
-    row = (await session.execute(statement)).mappings().one()
+    row = (await execute(session, statement)).mappings().one()
     return RoutingSummary(begins_at=window.since, ends_at=window.until, **row)
 
 
@@ -148,8 +149,10 @@ def rows_of(window: Window, metric_types: Collection[str] | None) -> ColumnEleme
     if isinstance(metric_types, str):
         raise InvalidValueError("metric_types", "must be a collection of texts, got one text")
     if metric_types is None:
-        return window.holds(_Metric)
-    return and_(window.holds(_Metric), _Metric.metric_type.in_(sorted(metric_types)))
+        return require_window(window).holds(_Metric)
+    return and_(
+        require_window(window).holds(_Metric), _Metric.metric_type.in_(sorted(metric_types))
+    )
 
 
 def _numbers(target_us: int) -> list[ColumnElement[Any]]:
@@ -182,6 +185,9 @@ def _instant(value: datetime) -> ColumnElement[datetime]:
 
 
 def _bucket_count(window: Window, every: timedelta) -> int:
+    require_window(window)
+    if not isinstance(every, timedelta):
+        raise InvalidValueError("every", "must be a timedelta, such as timedelta(hours=1)")
     if every < _MICROSECOND or (_DAY % every and every % _DAY):
         raise InvalidValueError("every", "must be an even part of a day, or so many whole days")
     first, last = (

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import CTE, Integer, and_, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from agentobs.analytics.results import Result, Table, table_of
+from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.window import require_window
 from agentobs.models import AgentDefinition, AgentTransformationEvent
 from agentobs.versions import version_order
 
@@ -65,7 +66,7 @@ async def refresh_agent_scores(
     for them. Definitions that the session has loaded before are not brought up to date.
     """
     statement = update_agent_scores(window, by_name=by_name)
-    found = await session.execute(statement, execution_options={"synchronize_session": False})
+    found = await execute(session, statement.execution_options(synchronize_session=False))
     rows = [RefreshedScores.model_validate(dict(row)) for row in found.mappings()]
     rows.sort(key=lambda row: (row.agent, version_order(row.version)))
     return table_of(RefreshedScores, rows)
@@ -105,7 +106,9 @@ def _found(window: Window, *, by_name: bool) -> CTE:
             cast(func.round(duration), Integer).label("avg_execution_time_ms"),
         )
         .select_from(source)
-        .where(window.holds(_Event), _Event.success.is_not(None), owner.is_not(None))
+        .where(
+            require_window(window).holds(_Event), _Event.success.is_not(None), owner.is_not(None)
+        )
         .group_by(owner)
         .cte("found")
     )

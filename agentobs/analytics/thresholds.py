@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import ARRAY, Text, bindparam, func, literal, select, text, union_all
 
 from agentobs.analytics.aggregates import percentile, rate
-from agentobs.analytics.results import Result, Table, table_of
+from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.keys import EPOCH
 from agentobs.models import AgentTransformationEvent, RouterPerformanceMetric
@@ -101,7 +102,7 @@ def select_router_checks(window: Window) -> Select[Any]:
         func.count(hit).label("cache_lookups"),
         rate(hit).label("cache_hit_rate"),
     ]
-    return select(*columns).where(window.holds(_Metric))
+    return select(*columns).where(require_window(window).holds(_Metric))
 
 
 def select_agent_checks(window: Window) -> Select[Any]:
@@ -111,7 +112,9 @@ def select_agent_checks(window: Window) -> Select[Any]:
         func.count(_Event.success).label("finished"),
         rate(_Event.success).label("success_rate"),
     ]
-    return select(*columns).where(window.holds(_Event)).group_by(_Event.target_agent)
+    return (
+        select(*columns).where(require_window(window).holds(_Event)).group_by(_Event.target_agent)
+    )
 
 
 def select_expired_rows(window: Window, retention: timedelta) -> CompoundSelect[Any]:
@@ -120,7 +123,7 @@ def select_expired_rows(window: Window, retention: timedelta) -> CompoundSelect[
     Counts at most 10,000; `oldest_at` is of the least key. Retention drops months as wholes, so
     younger rows of the same age are not late.
     """
-    before = _expired_before(window.until, retention)
+    before = _expired_before(require_window(window).until, retention)
     return union_all(*(_select_expired(model, instant, before) for model, instant in _TABLES))
 
 
@@ -157,7 +160,7 @@ async def alerts(
 async def _of_router(
     session: AsyncSession, window: Window, thresholds: AlertThresholds
 ) -> list[Alert]:
-    row = (await session.execute(select_router_checks(window))).one()
+    row = (await execute(session, select_router_checks(window))).one()
     p95_ms = None if row.p95_total_us is None else row.p95_total_us / 1000
     hits = _Sample(row.cache_hit_rate, row.cache_lookups, thresholds.min_rows)
     times = _Sample(p95_ms, row.timed, thresholds.min_rows)
@@ -170,7 +173,7 @@ async def _of_router(
 async def _of_agents(
     session: AsyncSession, window: Window, thresholds: AlertThresholds
 ) -> list[Alert]:
-    rows = await session.execute(select_agent_checks(window))
+    rows = await execute(session, select_agent_checks(window))
     bound, least = thresholds.min_success_rate, thresholds.min_rows
     return [
         _Sample(row.success_rate, row.finished, least).below("agent_success_rate", row.agent, bound)
@@ -181,7 +184,7 @@ async def _of_agents(
 async def _of_retention(
     session: AsyncSession, window: Window, thresholds: AlertThresholds
 ) -> list[Alert]:
-    rows = await session.execute(select_expired_rows(window, thresholds.retention))
+    rows = await execute(session, select_expired_rows(window, thresholds.retention))
     return [_expired(row, window.until, thresholds.retention / _DAY) for row in rows]
 
 
@@ -200,7 +203,7 @@ def _expired(row: Row[Any], now: datetime, bound: float) -> Alert:
 
 
 async def _of_partitions(session: AsyncSession, thresholds: AlertThresholds) -> list[Alert]:
-    rows = await session.execute(select_partition_rows())
+    rows = await execute(session, select_partition_rows())
     bound = thresholds.max_partition_rows
     return [_Sample(row.rows, row.rows).above("partition_rows", row.name, bound) for row in rows]
 

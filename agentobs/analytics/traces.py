@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 from typing import cast as typed
+from uuid import UUID
 
 from sqlalchemy import ARRAY, Text, Uuid, any_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from agentobs.analytics.results import Table, table_of
+from agentobs.analytics.results import Table, execute, table_of
 from agentobs.analytics.trace_building import build_trace
 from agentobs.analytics.trace_results import (
     FailedBranch,
@@ -18,12 +19,12 @@ from agentobs.analytics.trace_results import (
     TraceNode,
 )
 from agentobs.analytics.trace_tree import Link
+from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.models import AgentTransformationEvent, RouterPerformanceMetric
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from uuid import UUID
 
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -96,7 +97,7 @@ def select_trace_events(
 ) -> Select[Any]:
     """Return the events of a workflow, oldest first: one more than `most_events` if there are."""
     statement = select(*_event_columns(with_context)).where(
-        AgentTransformationEvent.correlation_id == correlation_id,
+        AgentTransformationEvent.correlation_id == _key("correlation_id", correlation_id),
         *_held(window, AgentTransformationEvent),
     )
     return statement.order_by(*_instant(AgentTransformationEvent)).limit(_one_more(most_events))
@@ -115,7 +116,7 @@ def select_session_events(
     held = _held(window, event)
     last = (
         select(event.correlation_id, event.id)
-        .where(event.session_id == session_id, *held)
+        .where(event.session_id == _key("session_id", session_id), *held)
         .ext(distinct_on(event.correlation_id))
         .order_by(event.correlation_id, event.id.desc())
         .subquery()
@@ -147,7 +148,7 @@ def select_trace_decisions(
 
 async def trace(
     session: AsyncSession,
-    correlation_id: UUID,
+    correlation_id: UUID | str,
     *,
     window: Window | None = None,
     with_context: bool = False,
@@ -159,21 +160,22 @@ async def trace(
     orphans then. Of more than `most_events` the oldest are read. `with_context` reads what may hold
     data of users: context, request, reason and error message.
     """
+    workflow = _key("correlation_id", correlation_id)
     statement = select_trace_events(
-        correlation_id, window, with_context=with_context, most_events=most_events
+        workflow, window, with_context=with_context, most_events=most_events
     )
     events = await _rows(session, statement)
-    chosen = select_trace_decisions([correlation_id], window, most_events=most_events)
+    chosen = select_trace_decisions([workflow], window, most_events=most_events)
     decisions = await _rows(session, chosen)
     is_truncated = max(len(events), len(decisions)) > most_events
     return build_trace(
-        correlation_id, events[:most_events], decisions[:most_events], is_truncated=is_truncated
+        workflow, events[:most_events], decisions[:most_events], is_truncated=is_truncated
     )
 
 
 async def session_traces(
     session: AsyncSession,
-    session_id: UUID,
+    session_id: UUID | str,
     *,
     limit: int = 100,
     window: Window | None = None,
@@ -185,11 +187,12 @@ async def session_traces(
     `most_events` bounds what is read of all together, the newest of it; where there is more, each
     is marked as truncated. The rest is as of `trace`.
     """
+    conversation = _key("session_id", session_id)
     statement = select_session_events(
-        session_id, window, limit=limit, with_context=with_context, most_events=most_events
+        conversation, window, limit=limit, with_context=with_context, most_events=most_events
     )
     events = await _rows(session, statement)
-    of_workflow = _newest_first(_by_workflow(events[:most_events]), session_id)
+    of_workflow = _newest_first(_by_workflow(events[:most_events]), conversation)
     chosen = select_trace_decisions(list(of_workflow), window, most_events=most_events)
     decisions = await _rows(session, chosen)
     is_truncated = max(len(events), len(decisions)) > most_events
@@ -221,7 +224,7 @@ def _is_one_of(column: Any, keys: Sequence[UUID]) -> ColumnElement[bool]:
 
 
 def _held(window: Window | None, model: Model) -> list[ColumnElement[bool]]:
-    return [] if window is None else [window.holds(model)]
+    return [] if window is None else [require_window(window).holds(model)]
 
 
 def _instant(model: Any) -> tuple[Any, Any]:
@@ -232,6 +235,13 @@ def _instant(model: Any) -> tuple[Any, Any]:
     """
     instant = model.started_at if model is AgentTransformationEvent else model.measured_at
     return instant, model.id
+
+
+def _key(name: str, value: UUID | str) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidValueError(name, "must be a UUID, or the text of one") from None
 
 
 def _positive(limit: int) -> int:
@@ -247,7 +257,7 @@ def _one_more(most_events: int) -> int:
 
 
 async def _rows(session: AsyncSession, statement: Select[Any]) -> list[Row]:
-    found = await session.execute(statement)
+    found = await execute(session, statement)
     names = tuple(found.keys())
     return [dict(zip(names, row, strict=True)) for row in found]
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Integer, Numeric, cast, distinct, func, literal, select
 
 from agentobs.analytics.reliability import Interval, mean_interval, success_known
-from agentobs.analytics.results import Result
+from agentobs.analytics.results import Result, execute
+from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError, MissingExtraError
 from agentobs.models import RouterPerformanceMetric
 from agentobs.models.vocabulary import (
@@ -157,7 +158,7 @@ async def suggest_weights(
     )
     # Its import takes long, and the fit some milliseconds: neither is for the event loop.
     solver = await asyncio.to_thread(_solver)
-    rows = (await session.execute(statement)).mappings().all()
+    rows = (await execute(session, statement)).mappings().all()
     told: dict[str, Any] = {name: sum(row[name] for row in rows) for name in _COUNTS}
     enough = told["complete_count"] >= minimum and told["workflow_count"] >= folds
     if enough:
@@ -228,7 +229,7 @@ def _newest(window: Window, limit: int, success_from_quality: float | None) -> S
             ),
         )
         .where(
-            window.holds(_Metric),
+            require_window(window).holds(_Metric),
             _Metric.selection_validated.is_(True),
             success.is_not(None),
             known > 0,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Timed = type[AgentTransformationEvent | RouterPerformanceMetric]
 
 
+_AWARE = "use datetime.now(UTC), or datetime(..., tzinfo=UTC)"
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The time from `since` on, up to `until` and without it.
@@ -39,6 +42,8 @@ class Window:
     @classmethod
     def last(cls, length: timedelta, *, until: datetime | None = None) -> Self:
         """Return the window of a length that ends now, or at `until`."""
+        if not isinstance(length, timedelta):
+            raise InvalidValueError("window", "must have a timedelta for length: timedelta(days=7)")
         if length <= timedelta(0):
             raise InvalidValueError("window", "must have a length above 0")
         end = datetime.now(UTC) if until is None else _instant("until", until)
@@ -68,11 +73,18 @@ class Window:
         return and_(model.id >= literal(since), model.id < literal(until))
 
 
+def require_window(window: Window) -> Window:
+    """Return the window; raise InvalidValueError for anything else that a caller gave for one."""
+    if not isinstance(window, Window):
+        raise InvalidValueError("window", "must be a Window: Window.last(timedelta(days=7))")
+    return window
+
+
 def _instant(name: str, value: Any) -> datetime:
     if not isinstance(value, datetime):
         raise InvalidValueError(f"window.{name}", "must be a datetime: a window has two ends")
     if value.utcoffset() is None:
-        raise InvalidValueError(f"window.{name}", "must have a time zone, got a naive datetime")
+        raise InvalidValueError(f"window.{name}", f"must have a time zone: {_AWARE}")
     instant = value.astimezone(UTC)
     if instant < EPOCH:
         raise InvalidValueError(f"window.{name}", "must not lie before 1970")

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -24,6 +24,47 @@ if TYPE_CHECKING:
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LENGTH = re.compile(rf"([1-9]\d{{0,5}})([{''.join(_UNITS)}])")
 _NOTHING = "-"
+NOTHING_FOUND = "nothing in this window"
+# What a column is called where its field's name would take the room that names need.
+_HEADINGS = {
+    "begins_at": "begins (UTC)",
+    "brier_score": "Brier",
+    "cache_hit_rate": "hits",
+    "dead_end_rate": "share",
+    "executions": "runs",
+    "executions_delta": "change",
+    "expected_calibration_error": "ECE",
+    "first_agent": "one",
+    "first_month": "from",
+    "has_enough_data": "enough",
+    "high_confidence": "to",
+    "is_firing": "fires",
+    "lag_seconds": "lag s",
+    "last_month": "to",
+    "low_confidence": "from",
+    "mean_cache_age_seconds": "age s",
+    "mean_confidence": "confidence",
+    "mean_prediction_error": "error",
+    "mean_quality": "quality",
+    "over_target_share": "slow",
+    "p50_duration_ms": "p50 ms",
+    "p50_total_us": "p50 ms",
+    "p95_duration_ms": "p95 ms",
+    "p95_total_us": "p95 ms",
+    "p99_duration_ms": "p99 ms",
+    "p99_total_us": "p99 ms",
+    "second_agent": "other",
+    "size_mib": "MiB",
+    "source_agent": "from",
+    "success_rate": "ok",
+    "target_agent": "to",
+}
+# Only these columns are cut where a terminal is too narrow, and only as far as they must be.
+_NAMES = {
+    "agent", "first_agent", "group", "second_agent", "source_agent", "subject", "target_agent",
+}  # fmt: skip
+# From here on a fraction tells nothing.
+_LARGE = 1_000
 # Where the output is no terminal, a line is as long as it has to be.
 _WIDTH = 10_000
 
@@ -61,18 +102,31 @@ def show(
     elif rows:
         console().print(grid(rows, columns))
     else:
-        console().print("nothing in this window")
+        console().print(NOTHING_FOUND)
 
 
-def grid(rows: Sequence[Result], columns: Sequence[str]) -> Grid:
-    """Return rows as a grid, each column by its name and the unit in it."""
+def grid(
+    rows: Sequence[Result], columns: Sequence[str], headings: Mapping[str, str] | None = None
+) -> Grid:
+    """Return rows as a grid with short headings, or those given; names alone are ever cut."""
+    known = _HEADINGS | dict(headings or {})
     found = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
-        is_number = any(isinstance(getattr(row, name), int | float) for row in rows)
-        found.add_column(_heading(name), justify="right" if is_number else "left")
+        found.add_column(
+            known.get(name, name.replace("_", " ")),
+            justify="right" if _is_number(rows[0], name) else "left",
+            no_wrap=name not in _NAMES,
+            overflow="ellipsis",
+        )
     for row in rows:
         found.add_row(*(plain(shown(name, getattr(row, name))) for name in columns))
     return found
+
+
+def _is_number(row: Result, name: str) -> bool:
+    """Tell by the field, for there may be no value at all."""
+    kind = type(row).model_fields[name].annotation
+    return not {int, float}.isdisjoint({kind, *get_args(kind)})
 
 
 def shown(name: str, value: Any) -> str:
@@ -82,7 +136,7 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        return f"{value.astimezone(UTC):%m-%d %H:%M}"
     if isinstance(value, int | float):
         return _number(name, value)
     if isinstance(value, tuple | list):
@@ -92,18 +146,20 @@ def shown(name: str, value: Any) -> str:
 
 def _number(name: str, value: float) -> str:
     if name.endswith(("_rate", "_share")):
-        return f"{value:.1%}"
+        return f"{value:.0%}" if value in {0, 1} else f"{value:.1%}"
     if name.endswith("_us"):
         return f"{value / 1000:,.2f}"
+    if name.endswith("_delta"):
+        return f"{value:+,}"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.0f}" if name.endswith("_ms") else f"{value:,.3f}"
+    return f"{value:,.{_places(name, value)}f}"
 
 
-def _heading(name: str) -> str:
-    if name.endswith("_us"):
-        name = f"{name.removesuffix('_us')}_ms"
-    return name.replace("_", " ")
+def _places(name: str, value: float) -> int:
+    if name.endswith(("_ms", "_seconds")) or abs(value) >= _LARGE:
+        return 0
+    return 1 if name.endswith("_mib") else 3
 
 
 def console(*, stderr: bool = False) -> Console:

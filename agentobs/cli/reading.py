@@ -12,7 +12,16 @@ from agentobs.analytics.handoff_graph import handoffs
 from agentobs.analytics.reliability import Calibration, calibration
 from agentobs.analytics.router import routing
 from agentobs.analytics.thresholds import alerts
-from agentobs.cli.answers import AsCsv, AsJson, Since, console, grid, plain, show
+from agentobs.cli.answers import (
+    NOTHING_FOUND,
+    AsCsv,
+    AsJson,
+    Since,
+    console,
+    grid,
+    plain,
+    show,
+)
 from agentobs.cli.database import open_session_factory
 
 if TYPE_CHECKING:
@@ -20,7 +29,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from agentobs.analytics import Table
     from agentobs.analytics.reliability import GroupCalibration
+    from agentobs.analytics.thresholds import Alert
 
 Answer = TypeVar("Answer")
 
@@ -35,6 +46,9 @@ _CALIBRATION = (
 _BINS = ("low_confidence", "high_confidence", "count", "mean_confidence", "success_rate")
 _HANDOFFS = ("source_agent", "target_agent", "count", "success_rate", "mean_ms")
 _ALERTS = ("name", "subject", "value", "bound", "rows", "has_enough_data", "is_firing")
+# Checks of the tables, one for each of many; below such a share of their bound they tell nothing.
+_TABLE_CHECKS = frozenset({"expired_rows_age_days", "partition_rows"})
+_NEAR = 0.8
 # So many lines of a series are still read.
 _MOST_HOURS = timedelta(days=2)
 
@@ -47,10 +61,14 @@ def routing_command(
 ) -> None:
     """Show the router over time: decisions, their times, the cache.
 
-    By the hour up to two days, by the day beyond.
+    By the hour up to two days, by the day beyond. Slow is the share of decisions that took 100 ms
+    or more; the age is that of the cache's hits.
     """
     every = timedelta(hours=1) if since.length <= _MOST_HOURS else timedelta(days=1)
     answer = ask(lambda session: routing(session, since, every))
+    if not (as_json or as_csv or any(bucket.decisions for bucket in answer)):
+        console().print(NOTHING_FOUND)
+        return
     show(answer, _ROUTING, as_json=as_json, as_csv=as_csv)
 
 
@@ -101,12 +119,24 @@ def handoffs_command(
 def alerts_command(
     since: Since = "24h",  # type: ignore[assignment]  # as above
     *,
+    every_check: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Show also checks that have no data, and tables far from their bounds."
+        ),
+    ] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Check the thresholds; exit code 1 where one is crossed."""
+    """Check the thresholds; exit code 1 where one is crossed.
+
+    JSON and CSV have all checks.
+    """
     answer = ask(lambda session: alerts(session, since))
-    show(answer, _ALERTS, as_json=as_json, as_csv=as_csv)
+    if every_check or as_json or as_csv:
+        show(answer, _ALERTS, as_json=as_json, as_csv=as_csv)
+    else:
+        _print_alerts(answer)
     if any(alert.is_firing for alert in answer):
         raise typer.Exit(1)
 
@@ -119,6 +149,21 @@ def ask(question: Callable[[AsyncSession], Awaitable[Answer]]) -> Answer:
             return await question(session)
 
     return asyncio.run(answered())
+
+
+def _print_alerts(answer: Table[Alert]) -> None:
+    told = [alert for alert in answer if _tells_something(alert)]
+    if told:
+        console().print(grid(told, _ALERTS))
+    if others := len(answer) - len(told):
+        rest = "have no data or are far from their bounds: --all shows them"
+        console().print(plain(f"{others} checks {rest}"))
+
+
+def _tells_something(alert: Alert) -> bool:
+    if alert.is_firing or alert.value is None:
+        return alert.is_firing
+    return alert.name not in _TABLE_CHECKS or alert.value >= _NEAR * alert.bound
 
 
 def _print_calibration(answer: Calibration) -> None:

@@ -36,16 +36,9 @@ _KEYS: dict[str, InstrumentedAttribute[UUID]] = {
     "agent_transformation_events": AgentTransformationEvent.id,
     "router_performance_metrics": RouterPerformanceMetric.id,
 }
-_TABLES = (
-    "table",
-    "rows",
-    "size_mib",
-    "months",
-    "first_month",
-    "last_month",
-    "default_rows",
-    "lag_seconds",
-)
+# The names of the tables leave room for no more.
+_TABLES = ("table", "rows", "size_mib", "first_month", "last_month", "lag_seconds")
+_ROWS = {"rows": "rows est."}
 _ALERTS = ("name", "subject", "value", "bound", "rows")
 # Services name themselves as they like: what is told is who is connected to this database.
 _SERVER = text(
@@ -160,7 +153,11 @@ def _print_status(found: Status) -> None:
     )
     out.print(plain(f"{found.active_definitions:,} active agent definitions"))
     out.print()
-    out.print(grid(list(found.tables), _TABLES))
+    out.print(grid(list(found.tables), _TABLES, _ROWS))
+    for table in found.tables:
+        if table.default_rows:
+            rows = f"about {table.default_rows:,} rows of {table.table}"
+            out.print(plain(f"{rows} are in no month (DEFAULT)"))
     out.print()
     out.print(plain("alerts of the last 24 hours" if found.alerts else "no alert in 24 hours"))
     if found.alerts:

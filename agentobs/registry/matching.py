@@ -193,6 +193,8 @@ async def find_agents_by_patterns(
     answer and no match. Raises InvalidValueError, and ConfigurationError where no process can be
     started.
     """
+    if not isinstance(request, str):
+        raise InvalidValueError("request", "must be one text")
     _require_limit(limit)
     rows = newest_of(await rows_of(session, select_agents(candidates)), candidates)
     # Each pattern once, in the order of the agents: the best ones' are tried first.

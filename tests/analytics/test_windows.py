@@ -62,6 +62,20 @@ def test_the_last_hours_end_now_or_where_it_is_said() -> None:
         Window.last(timedelta(0))
 
 
+@pytest.mark.parametrize("length", [7, 7.0, "7d", None])
+def test_a_length_that_is_no_timedelta_is_refused_with_one_that_is(length: Any) -> None:
+    with pytest.raises(InvalidValueError, match=r"timedelta\(days=7\)"):
+        Window.last(length)
+
+
+def test_an_instant_without_a_time_zone_is_refused_with_one_that_has_it() -> None:
+    naive = NOON.replace(tzinfo=None)
+    with pytest.raises(InvalidValueError, match=r"use datetime\.now\(UTC\)"):
+        Window.last(HOUR, until=naive)
+    with pytest.raises(InvalidValueError, match=r"use datetime\.now\(UTC\)"):
+        Window(naive, NOON + HOUR)
+
+
 def test_a_window_is_one_of_keys() -> None:
     condition = Window(NOON, NOON + HOUR).holds(AgentTransformationEvent)
     compiled = condition.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]

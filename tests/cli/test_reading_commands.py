@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from agentobs import DatabaseSettings
 
 WORKFLOW = UUID("0190a7f8-2d3e-7c41-b1aa-5f0d1c2b3a49")
+LONG_NAME = "agent-with-a-name-that-is-longer-than-most"
 HOSTILE = "[red]agent[/red]\x1b[31m<script>"
 READING = ("status", "agents", "routing", "calibration", "handoffs", "alerts")
 
@@ -50,6 +52,16 @@ async def workflow(agentobs_database: DatabaseSettings, address: None) -> None:
         session.add(root)
         await session.flush()
         session.add_all([inner, *decisions])
+        await session.commit()
+
+
+@pytest_asyncio.fixture
+async def long_names(agentobs_database: DatabaseSettings, address: None) -> None:
+    del address
+    began = datetime.now(UTC) - timedelta(minutes=5)
+    run = _run(LONG_NAME, began, 123_456, True, source="agent-that-hands-over-all-of-its-work")
+    async with connect(agentobs_database) as connection, AsyncSession(connection) as session:
+        session.add_all([run, _decision(began)])
         await session.commit()
 
 
@@ -123,7 +135,7 @@ def test_agents_shows_what_each_did_and_keeps_its_commands() -> None:
     found = run("agents")
     assert found.exit_code == 0
     assert "agent-outer" in found.stdout
-    assert "100.0%" in found.stdout
+    assert "100%" in found.stdout
     assert run("agents", "list").exit_code == 0
 
 
@@ -134,7 +146,7 @@ def test_routing_shows_times_in_milliseconds_and_the_share_over_the_target() -> 
 
     assert found.exit_code == 0
     assert "250.00" in found.stdout
-    assert "100.0%" in found.stdout
+    assert "100%" in found.stdout
     assert last
 
 
@@ -210,6 +222,54 @@ def test_the_shell_completes_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     assert shown.stdout.split() == ["routing"]
+
+
+@pytest.mark.usefixtures("address")
+def test_a_series_without_a_decision_is_one_line_and_whole_for_programs() -> None:
+    assert run("routing").stdout == "nothing in this window\n"
+    assert len(json.loads(run("routing", "--json").stdout)) in {24, 25}
+
+
+@pytest.mark.usefixtures("workflow")
+def test_alerts_leaves_out_what_is_far_from_firing_until_it_is_asked_for() -> None:
+    shown, everything = run("alerts").stdout, run("alerts", "--all").stdout
+
+    assert "agent_success_rate" in shown
+    assert "partition_rows" not in shown
+    assert "--all" in shown
+    assert "partition_rows" in everything
+    assert "expired_rows_age_days" in everything
+    assert len(json.loads(run("alerts", "--json").stdout)) == len(everything.splitlines()) - 1
+
+
+@pytest.mark.usefixtures("long_names")
+def test_at_80_columns_no_line_wraps_and_only_names_are_cut() -> None:
+    shown = {
+        command: _on_a_terminal(command, 80)
+        for command in ("agents", "routing", "handoffs", "alerts", "status")
+    }
+    for command, lines in shown.items():
+        assert max(map(len, lines)) <= 80, command
+    heading, row = shown["agents"]
+    assert " ".join(heading.split()) == "agent runs change ok p50 ms p95 ms p99 ms quality"
+    assert row.startswith(LONG_NAME[:20])
+    assert row.split()[1:] == ["1", "-", "100%", "123,456", "123,456", "123,456", "-"]
+    assert re.match(r"\d\d-\d\d \d\d:00 ", shown["routing"][-1])
+    for name in ("agent_transformation_events ", "router_performance_metrics "):
+        assert any(line.startswith(name) for line in shown["status"])
+    assert any("rows est." in line for line in shown["status"])
+
+
+def _on_a_terminal(command: str, width: int) -> list[str]:
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(width), "NO_COLOR": "1"}
+    arguments = [sys.executable, "-m", "agentobs", command]
+    with subprocess.Popen(arguments, env=environ, stdout=theirs) as process:
+        process.wait(60)
+    os.close(theirs)
+    seen = os.read(ours, 65_536).decode()
+    os.close(ours)
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", seen).splitlines()]
 
 
 @pytest.mark.usefixtures("workflow")
