@@ -11,7 +11,12 @@ from agentobs.recorder.running import folder_of
 from agentobs.settings import read_recorder_settings
 
 Folder = Annotated[
-    Path | None, typer.Option(help="Instead of the folder that AGENTOBS_RECORDER_FOLDER names.")
+    Path | None,
+    typer.Option(
+        help="Instead of the folder that AGENTOBS_RECORDER_FOLDER names.",
+        exists=True,
+        file_okay=False,
+    ),
 ]
 
 

@@ -24,6 +24,7 @@ from agentobs.recorder.records import (
     Outcome,
     RoutingDecision,
     Transformation,
+    UnrecordedDecision,
     hashes_of,
 )
 from agentobs.recorder.rows import (
@@ -146,7 +147,7 @@ class Intake:
             else RoutingDecision.model_construct(selected_agent=agent)
         )
         key = uuid7_with(datetime.now(UTC), self._bits(_RANDOM_BITS))
-        return Decision(key, self._correlation(current_context()), made)
+        return UnrecordedDecision(key, self._correlation(current_context()), made)
 
     def unrecorded_run(self, record: object, values: Mapping[str, Any]) -> Run:
         """Return a run for the host to go on with, of which there will be no row."""

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from agentobs.recorder import lifecycle
 from agentobs.recorder.entries import Kind
 from agentobs.recorder.lifetime import Lifetime
-from agentobs.recorder.options import RecorderOptions, require_settings, settings_of
+from agentobs.recorder.options import (
+    RecorderOptions,
+    require_seconds,
+    require_settings,
+    settings_of,
+)
 from agentobs.recorder.records import (
     Decision,
+    DroppedDecision,
     RoutingDecision,
     Transformation,
     one_of,
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from agentobs.recorder.buffer import Buffer
     from agentobs.recorder.fields import RoutingDecisionFields, TransformationFields
     from agentobs.recorder.running import CloseReport
     from agentobs.recorder.statistics import Statistics
@@ -84,6 +91,7 @@ class Recorder:
         Unset, the time is the setting's `close_timeout`. What is left is never given up silently:
         it is in the spool, or in the dead-letter file.
         """
+        require_seconds(timeout)
         return self._lifetime.close(timeout)
 
     async def aclose(self, timeout: float | None = None) -> CloseReport:  # noqa: ASYNC109 (a bound, not a cancellation)
@@ -117,13 +125,16 @@ class Recorder:
     ) -> Decision:
         """Record a decision of the router, given as a record or by the fields of one."""
         try:
+            buffer = self._buffer()
             made = one_of(record, RoutingDecision, values)
             decision, entry = self._lifetime.intake.decision(made)
-            self._lifetime.require_running().buffer.put(entry)
+            is_taken = buffer.put(entry)
         except Exception as error:  # noqa: BLE001 (whatever it is, the host goes on)
             self._refusals.turn_away(Kind.DECISION, error)
             return self._lifetime.intake.unrecorded_decision(record, values)
-        return decision
+        if is_taken:
+            return decision
+        return DroppedDecision(decision.id, decision.correlation_id, made)
 
     def transformation(
         self,
@@ -140,6 +151,7 @@ class Recorder:
         strategy are the decision's. The context snapshot is taken now.
         """
         try:
+            self._buffer()
             made = one_of(record, Transformation, values)
             facts = RunFacts(self._lifetime, made, decision)
             require_no_end(made)
@@ -155,8 +167,9 @@ class Recorder:
         """
         kind = Kind.DECISION if isinstance(record, RoutingDecision) else Kind.TRANSFORMATION
         try:
+            buffer = self._buffer()
             entry = self._lifetime.intake.whole(record)
-            is_taken = self._lifetime.require_running().buffer.put(entry)
+            is_taken = buffer.put(entry)
         except Exception as error:  # noqa: BLE001 (as above)
             self._refusals.turn_away(kind, error)
             return None
@@ -174,8 +187,9 @@ class Recorder:
         The prediction error is the decision's confidence minus the quality.
         """
         try:
-            entry = self._lifetime.intake.outcome(decision, success, quality_score)
-            self._lifetime.require_running().buffer.put(entry)
+            buffer = self._buffer()
+            if self._refusals.lets_pass(Kind.OUTCOME, decision):
+                buffer.put(self._lifetime.intake.outcome(decision, success, quality_score))
         except Exception as error:  # noqa: BLE001 (as above)
             self._refusals.turn_away(Kind.OUTCOME, error)
 
@@ -187,8 +201,9 @@ class Recorder:
     ) -> None:
         """Record what a person said of a decision; the last call wins."""
         try:
-            entry = self._lifetime.intake.feedback(decision, feedback_type, details)
-            self._lifetime.require_running().buffer.put(entry)
+            buffer = self._buffer()
+            if self._refusals.lets_pass(Kind.FEEDBACK, decision):
+                buffer.put(self._lifetime.intake.feedback(decision, feedback_type, details))
         except Exception as error:  # noqa: BLE001 (as above)
             self._refusals.turn_away(Kind.FEEDBACK, error)
 
@@ -230,10 +245,12 @@ class Recorder:
 
         Safe is what is on the disk of the spool, or else committed. Runs that go on are not in it.
         """
+        require_seconds(timeout)
         self._lifetime.require_running().barrier(timeout)
 
     async def abarrier(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (as above)
         """Wait as `barrier` does, without holding up the event loop."""
+        require_seconds(timeout)
         await self._lifetime.require_running().abarrier(timeout)
 
     @property
@@ -252,3 +269,11 @@ class Recorder:
         Only the main thread may ask for it.
         """
         lifecycle.close_on_signals(self._lifetime, signals or (SIGTERM,))
+
+    def _buffer(self) -> Buffer:
+        """Return where records go; raise RecorderClosedError after the close.
+
+        Before anything else of a call: where Python ends, it stops a thread that goes on where it
+        is, and where that is in the compiled part of pydantic, the process ends by an abort.
+        """
+        return self._lifetime.require_running().buffer

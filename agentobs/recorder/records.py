@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _PLACES = 4
+# The kinds of faults whose words hold some of the value.
+_QUOTING = {"iteration_error", "mapping_type", "uuid_parsing"}
 _MOST_ALTERNATIVES = 1_000
 _LAST = datetime.max.replace(tzinfo=UTC)
 # What a block finds out itself.
@@ -52,6 +54,8 @@ _ENDS = (
     "error_message",
 )
 _INTEGER_MAX = 2**31 - 1
+# The fields that a host means where it gives an agent's name in place of a record.
+_AGENTS = {"selected_agent", "target_agent"}
 
 
 def _within_0_and_1(value: float) -> float:
@@ -115,17 +119,34 @@ class Record(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            fault = error.errors(include_input=False, include_url=False)[0]
             field = ".".join([type(self).__name__, *map(str, fault["loc"])])
-            raise InvalidValueError(field, f"is refused: {_rule(fault)}") from None
+            raise InvalidValueError(field, f"is refused: {_rule(fault, type(self))}") from None
 
 
-def _rule(fault: ErrorDetails) -> str:
+def _rule(fault: ErrorDetails, kind: type[Record]) -> str:
     if fault["type"] == "too_long":
         return f"must be at most {_MOST_ALTERNATIVES}: give those that came closest"
+    if fault["type"] == "timezone_aware":
+        return "must have a time zone: datetime.now(UTC) has one, and datetime.now() has none"
+    if fault["type"] == "extra_forbidden":
+        return f"no such field, there are: {_fields_of(kind)}"
+    if fault["type"] == "missing":
+        return f"must be given; the fields are: {_fields_of(kind)}"
+    if fault["type"] == "model_type":
+        inner = _kind_named(fault["ctx"]["class_name"])
+        return f"must be a mapping, or a record {inner.__name__}, of: {_fields_of(inner)}"
     message = fault["msg"].removeprefix("Value error, ")
-    # What comes behind the comma quotes a character.
-    return message.partition(",")[0] if fault["type"] == "uuid_parsing" else message
+    # What comes behind the comma quotes a character, or what a method of the value raised.
+    return message.partition(",")[0] if fault["type"] in _QUOTING else message
+
+
+def _fields_of(kind: type[Record]) -> str:
+    return ", ".join(kind.model_fields)
+
+
+def _kind_named(name: str) -> type[Record]:
+    return next(kind for kind in Record.__subclasses__() if kind.__name__ == name)
 
 
 class Confidence(Record):
@@ -330,6 +351,18 @@ class Decision:
         return self.record.score
 
 
+class UnrecordedDecision(Decision):
+    """A decision that was refused: a host goes on with it, and there will be no row."""
+
+    __slots__ = ()
+
+
+class DroppedDecision(Decision):
+    """A decision that found no room: there will be no row of it either."""
+
+    __slots__ = ()
+
+
 _Given = TypeVar("_Given", RoutingDecision, Transformation)
 
 
@@ -339,6 +372,9 @@ def one_of(record: _Given | None, kind: type[_Given], values: Any) -> _Given:
         return kind(**values)
     if values:
         raise InvalidValueError(next(iter(values)), "stands beside a record: give one or the other")
+    if not isinstance(record, kind):
+        agent = next(name for name in kind.model_fields if name in _AGENTS)
+        raise InvalidValueError("record", f"must be a {kind.__name__}: or give {agent}=…")
     return record
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from agentobs.errors import AgentobsError
+from agentobs.errors import AgentobsError, InvalidValueError
+from agentobs.recorder.entries import Kind
+from agentobs.recorder.records import DroppedDecision, UnrecordedDecision
 
 if TYPE_CHECKING:
-    from agentobs.recorder.entries import Kind
     from agentobs.recorder.lifetime import Lifetime
 
 logger = logging.getLogger("agentobs.recorder")
@@ -32,7 +33,22 @@ class Refusals:
         counters = self._lifetime.counters
         with counters.lock:
             counters.count("refused", kind)
-        self._say_once(f"a {kind} was refused", error)
+        self._say_once(f"{'an' if kind is Kind.OUTCOME else 'a'} {kind} was refused", error)
+
+    def lets_pass(self, kind: Kind, decision: object) -> bool:
+        """Tell whether there will be a row for what is said of a decision; count it otherwise.
+
+        Raises InvalidValueError for a decision that was refused: it would wait for its row in vain,
+        and with it every barrier.
+        """
+        if isinstance(decision, UnrecordedDecision):
+            raise InvalidValueError("decision", "has no row: its decision was refused")
+        if not isinstance(decision, DroppedDecision):
+            return True
+        counters = self._lifetime.counters
+        with counters.lock:
+            counters.count("dropped", kind)
+        return False
 
     def leave_out(self, error: ValueError) -> None:
         """Count a value that does not fit its run."""

@@ -60,12 +60,18 @@ class CloseReport:
 class Running:
     """A buffer, its writer, and where they keep what can't be written now.
 
-    Belongs to the process that made it. Raises ConfigurationError for a missing address, and
-    SpoolError where the spool can't be made.
+    Belongs to the process that made it. `replayed` is the target whose spools it takes over, its
+    own unless given. Raises ConfigurationError for a missing address, and SpoolError where the
+    spool can't be made.
     """
 
     def __init__(
-        self, settings: RecorderSettings, database: DatabaseSettings, counters: Counters
+        self,
+        settings: RecorderSettings,
+        database: DatabaseSettings,
+        counters: Counters,
+        *,
+        replayed: str | None = None,
     ) -> None:
         folder = folder_of(settings)
         target = target_of(database)
@@ -78,7 +84,8 @@ class Running:
         self.buffer = Buffer(settings, self.counters, self.spool, self._wake)
         self.open_runs = OpenRuns(self.buffer.lock)
         self.dead_letters = DeadLetters(folder / "dead-letters")
-        self._replay = Replay(folder / "spools", target, self.buffer) if is_spooling else None
+        left_by = replayed or target
+        self._replay = Replay(folder / "spools", left_by, self.buffer) if is_spooling else None
         self.writer = Writer(
             self.buffer,
             self.open_runs,

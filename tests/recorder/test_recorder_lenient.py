@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from support.models import CANARY
-from support.recorders import decisions, events, strict_recorder
+from support.recorders import PATIENCE, decisions, events, strict_recorder
 
 from agentobs import Recorder, RoutingDecision, Transformation
 from agentobs.errors import ConfigurationError, InvalidValueError, RecorderClosedError
@@ -107,6 +107,74 @@ async def test_a_host_goes_on_with_a_decision_of_which_there_is_no_row(
     rows = {row["id"]: row for row in await events(agentobs_database)}
     assert rows[run.id]["parent_event_id"] == outer.id
     assert await decisions(agentobs_database) == []
+
+
+async def test_what_is_said_of_a_refused_decision_is_refused_and_holds_up_no_barrier(
+    lenient: Recorder, agentobs_database: DatabaseSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    decision = lenient.routing_decision(selected_agent="a", confidence=0.8)  # type: ignore[arg-type]
+    for _ in range(2):
+        lenient.outcome(decision, success=True)
+        lenient.feedback(decision, "positive")
+    lenient.routing_decision(selected_agent="good")
+    await lenient.abarrier(PATIENCE)
+
+    statistics = lenient.statistics()
+    assert statistics.refused == {"decision": 1, "outcome": 2, "feedback": 2}
+    assert (statistics.pending, statistics.held_rows, statistics.unmatched) == (0, 0, {})
+    assert caplog.text.count("an outcome was refused") == 1
+    assert caplog.text.count("its decision was refused") == 1
+    [row] = await decisions(agentobs_database)
+    assert row["actual_success"] is None
+
+
+@pytest.mark.parametrize("is_lenient", [True, False])
+async def test_what_is_said_of_a_dropped_decision_is_dropped_with_it(
+    is_lenient: bool, agentobs_database: DatabaseSettings, tmp_path: Path
+) -> None:
+    options = {"lenient": is_lenient, "buffer_rows": 1, "flush_interval": 3600}
+    with strict_recorder(agentobs_database, tmp_path, **options) as recorder:
+        recorder.routing_decision(selected_agent="kept")
+        decision = recorder.routing_decision(selected_agent="dropped")
+        await recorder.abarrier(PATIENCE)
+        recorder.outcome(decision, success=True)
+        recorder.feedback(decision, "positive")
+        await recorder.abarrier(PATIENCE)
+
+    statistics = recorder.statistics()
+    assert statistics.dropped == {"decision": 1, "outcome": 1, "feedback": 1}
+    assert (statistics.refused, statistics.unmatched) == ({}, {})
+    assert decision.selected_agent == "dropped"
+    assert [row["selected_agent"] for row in await decisions(agentobs_database)] == ["kept"]
+
+
+@pytest.mark.parametrize("delivery", ["drop", "block", "spool"])
+@pytest.mark.parametrize("limit", ["5", float("nan"), True])
+async def test_a_timeout_that_is_no_number_is_refused_by_whatever_waits(
+    delivery: str, limit: Any, agentobs_shared_database: DatabaseSettings, tmp_path: Path
+) -> None:
+    with strict_recorder(agentobs_shared_database, tmp_path, delivery=delivery) as recorder:
+        with pytest.raises(InvalidValueError, match="timeout must be a number of seconds"):
+            recorder.barrier(limit)
+        with pytest.raises(InvalidValueError, match="timeout must be a number of seconds"):
+            await recorder.abarrier(limit)
+        with pytest.raises(InvalidValueError, match="timeout must be a number of seconds"):
+            recorder.close(limit)
+        recorder.barrier(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("no decision", "give selected_agent=…"),
+        ("no transformation", "give target_agent=…"),
+    ],
+)
+def test_an_agent_that_stands_where_a_record_does_is_told_its_field(
+    name: str, fix: str, agentobs_shared_database: DatabaseSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidValueError, match=fix):
+        CALLS[name](strict_recorder(agentobs_shared_database, tmp_path))
 
 
 async def test_what_runs_in_a_run_that_was_not_taken_belongs_to_the_one_around_it(

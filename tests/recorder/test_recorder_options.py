@@ -49,6 +49,12 @@ def test_a_database_that_is_no_settings_is_refused_at_once() -> None:
         Recorder(cast("Any", "postgresql://localhost/agents"))
 
 
+@pytest.mark.parametrize("name", ["url", "dsn", "database_url", "schema_name"])
+def test_an_option_that_is_of_the_database_is_told_where_it_belongs(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"Recorder\(DatabaseSettings\(database_url=…\)\)"):
+        Recorder(**cast("Any", {name: "postgresql://localhost/agents"}))
+
+
 def test_an_option_that_does_not_fit_is_named_by_its_variable() -> None:
     with pytest.raises(ConfigurationError, match="AGENTOBS_RECORDER_FLUSH_ROWS"):
         Recorder(flush_rows=0)

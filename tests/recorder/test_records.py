@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import count
 from threading import Event, Thread
+from traceback import format_exception
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -20,7 +23,7 @@ from agentobs.recorder import records
 from agentobs.recorder.records import FeedbackRecord, Hashes, Outcome, Timings, hashes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from agentobs.recorder.records import Record
 
@@ -161,6 +164,20 @@ def test_the_error_of_an_inner_record_names_the_way_to_it() -> None:
 
 def test_an_error_says_the_rule_of_the_bounds() -> None:
     assert refused(Confidence, trigger=2).rule == "is refused: must be within 0 and 1"
+
+
+@pytest.mark.parametrize(
+    ("values", "fix"),
+    [
+        ({"timings_us": {"totl": 1}}, "cache_lookup, trigger_matching, confidence_scoring, total"),
+        ({"alternatives": [{"confidence": 0.5}]}, "agent, confidence, reason"),
+        ({"alternatives": ["agent-x"]}, "agent, confidence, reason"),
+        ({"confidence": 0.8}, "trigger, context, capability, historical"),
+        ({"measured_at": datetime(2026, 1, 1)}, r"datetime\.now\(UTC\)"),  # noqa: DTZ001 (what shall be refused)
+    ],
+)
+def test_an_error_says_what_would_be_taken(values: dict[str, Any], fix: str) -> None:
+    assert re.search(fix, refused(RoutingDecision, **values).rule)
 
 
 def test_a_record_can_not_be_changed() -> None:
@@ -342,3 +359,33 @@ def test_no_record_waits_for_one_that_another_thread_makes(
     slow.join(PATIENCE)
 
     assert is_made
+
+
+class _Talkative(Mapping[str, Any]):
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        raise KeyError(CANARY)
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (RoutingDecision, "context"),
+        (Transformation, "context_snapshot"),
+        (FeedbackRecord, "details"),
+    ],
+)
+def test_an_error_quotes_nothing_that_a_method_of_the_value_raised(
+    kind: type[Record], field: str
+) -> None:
+    needed = {"target_agent": "a", "feedback_type": "positive"}
+    values = {name: needed[name] for name in kind.model_fields if name in needed}
+    error = refused(kind, **values, **{field: _Talkative()})
+
+    assert field in str(error)
+    assert CANARY not in "".join(format_exception(error))
