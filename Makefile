@@ -27,7 +27,7 @@ demo: $(READY) ## Start a PostgreSQL, migrate, sync agents, write and read a wor
 
 .PHONY: test
 test: $(READY) ## Run the whole suite on a real PostgreSQL
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 .PHONY: check
 check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, current docs
