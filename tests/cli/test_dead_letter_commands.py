@@ -41,7 +41,9 @@ def letters_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    return sorted((folder / "dead-letters").iterdir())
+    # The folder is made with the first letter.
+    place = folder / "dead-letters"
+    return sorted(place.iterdir()) if place.is_dir() else []
 
 
 async def execute(database: DatabaseSettings, *statements: str) -> None:
