@@ -63,6 +63,8 @@ class Entry:
     has_waited = False
     # Until when it may wait for a row of another one, by the monotonic clock; None before it does.
     held_until: float | None = None
+    # Until when it may be refused, likewise; None before it was.
+    refused_until: float | None = None
     spool: Spool | None = None
     position: Position | None = None
     sequence = 0

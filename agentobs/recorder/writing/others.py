@@ -7,7 +7,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agentobs.errors import ConnectionFailedError, DatabaseError, ReadOnlyError
+from agentobs.errors import (
+    ConnectionFailedError,
+    DatabaseError,
+    ReadOnlyError,
+    StatementTimeoutError,
+)
 from agentobs.recorder.writing.held import Held
 
 if TYPE_CHECKING:
@@ -93,23 +98,35 @@ class Others:
     ) -> set[UUID]:
         """Return which rows are there: none where we may not look, for all else goes on."""
         try:
-            return await ask(keys)
+            stored = await ask(keys)
         except DatabaseError as error:
             if is_outage(error):
                 raise
+            if isinstance(error, StatementTimeoutError):
+                # It has given its connection up.
+                await self._delivery.drop_connection()
             if not self._is_blind:
                 logger.warning("what waits for rows of others can't look for them: %s", error)
             self._is_blind = True
             return set()
+        self._is_blind = False
+        return stored
 
 
 def is_outage(error: DatabaseError) -> bool:
     """Tell whether nothing else would be taken either, as long as it lasts."""
+    if isinstance(error, StatementTimeoutError):
+        # Of this statement, though its SQLSTATE is of the operator's class.
+        return False
     # Of the server: too little of something, an operator's doing, a fault of the system.
     is_of_server = (error.sqlstate or "")[:2] in {"53", "57", "58"}
     return is_of_server or isinstance(error, ConnectionFailedError | ReadOnlyError)
 
 
-def is_overdue(entry: Entry) -> bool:
-    """Tell whether an entry waited before, for as long as it may."""
-    return entry.held_until is not None and time.monotonic() >= entry.held_until
+def is_overdue(entry: Entry, wait: float) -> bool:
+    """Tell whether a change was refused for so many seconds; the first refusal begins them."""
+    now = time.monotonic()
+    if entry.refused_until is None:
+        # However long it waited for its row: what is in the way now may be gone soon.
+        entry.refused_until = now + wait
+    return now >= entry.refused_until

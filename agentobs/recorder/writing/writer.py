@@ -298,8 +298,11 @@ class Writer:
         settled = {id(e) for e in (*done.written, *done.unmatched)}
         settled |= {id(entry) for entry, _ in done.refused}
         left = [entry for entry in changes if id(entry) not in settled]
-        done.refused += [(entry, error) for entry in left if is_overdue(entry)]
-        done.unmatched += [entry for entry in left if not is_overdue(entry)]
+        for entry in left:
+            if is_overdue(entry, self._settings.outcome_wait):
+                done.refused.append((entry, error))
+            else:
+                done.unmatched.append(entry)
         if not self._is_update_refused:
             logger.warning("outcomes and feedback wait, and are sent again: %s", error)
         self._is_update_refused = True
