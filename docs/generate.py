@@ -70,6 +70,9 @@ Not declared in the models, and made by revisions:
   when a column other than `last_loaded_at` and the three scores has changed;
 - three triggers that keep `agent_transformation_events.parent_event_id` as a foreign key would,
   by the name `agent_transformation_events_parent_event_id_fkey`;
+- three triggers on each partition of an event table that mark the hour of a row once it has closed,
+  the sequence `agentobs_rollup_watermark` that they look at, and the tables of the
+  [rollups](rollups.md);
 - the functions of these, and of keys (`agentobs_uuid7_at`, `agentobs_uuid7_floor`);
 - the tables `agentobs_partitions` and `agentobs_changed_rows`, notes of maintenance, and
   `…_original_ids`, the ids that rows had before they were ordered by time.

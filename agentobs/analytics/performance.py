@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select
 
 from agentobs.analytics.aggregates import mean, percentile, rate
+from agentobs.analytics.folded import count_of, percentile_sources, ratio, read_folded
 from agentobs.analytics.results import Result, Table, execute, table_of
 from agentobs.analytics.window import require_window
 from agentobs.models import AgentDefinition, AgentTransformationEvent
+from agentobs.rollups import EXECUTION, Shape, Span, merged
 from agentobs.versions import version_order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement, RowMapping, Select
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,14 +25,15 @@ if TYPE_CHECKING:
     from agentobs.analytics.window import Window
 
 _Event = AgentTransformationEvent
+_AGENTS = Shape(EXECUTION, of_agents=True)
 
 
 class AgentPerformance(Result):
     """What an agent did in a window, and the differences from the window of that length before.
 
     `executions` are all runs, `finished` those with an outcome, `rated` those with a quality.
-    Percentiles are durations that occurred. A difference is None where either window lacks the
-    number, that of the executions where the agent did not run before.
+    Percentiles are durations that occurred, or within one per cent of one. A difference is None
+    where either window lacks the number, that of the executions where the agent did not run before.
     """
 
     agent: str
@@ -85,10 +89,13 @@ def select_agent_versions(window: Window, name: str) -> Select[Any]:
 
 
 async def agents(session: AsyncSession, window: Window) -> Table[AgentPerformance]:
-    """Return what each agent did, the most executions first, then by name (code points)."""
-    now = await _rows(session, select_agents(window))
+    """Return what each agent did, the most executions first, then by name (code points).
+
+    From the rollups where hours are folded: percentiles are within one per cent then.
+    """
+    now = await _numbers_of_agents(session, window)
     before = window.before
-    then = await _rows(session, select_agents(before)) if before else []
+    then = await _numbers_of_agents(session, before) if before else []
     return table_of(AgentPerformance, _compared(AgentPerformance, "agent", now, then))
 
 
@@ -124,12 +131,34 @@ def _numbers() -> list[ColumnElement[Any]]:
     ]
 
 
-async def _rows(session: AsyncSession, statement: Select[Any]) -> list[RowMapping]:
-    return list((await execute(session, statement)).mappings())
+async def _numbers_of_agents(session: AsyncSession, window: Window) -> Sequence[Mapping[Any, Any]]:
+    span = Span(require_window(window).since, window.until)
+    folded = await read_folded(session, _AGENTS, span, _select_folded_agents())
+    return await _rows(session, select_agents(window)) if folded is None else folded
+
+
+@cache
+def _select_folded_agents() -> Select[Any]:
+    agents = merged(_AGENTS)
+    executions, duration = agents.c.executions, "total_execution_duration_ms"
+    return select(
+        agents.c.place.label("agent"),
+        count_of(executions).label("executions"),
+        count_of(agents.c.finished).label("finished"),
+        ratio(agents.c.succeeded, agents.c.finished).label("success_rate"),
+        ratio(agents.c[f"{duration}_sum"], agents.c[f"{duration}_rows"]).label("mean_duration_ms"),
+        count_of(agents.c.rated).label("rated"),
+        ratio(agents.c.quality_score_sum, agents.c.rated).label("mean_quality"),
+        *percentile_sources(_AGENTS, agents),
+    ).order_by(executions.desc(), agents.c.place.collate("C"))
+
+
+async def _rows(session: AsyncSession, statement: Select[Any]) -> Sequence[RowMapping]:
+    return (await execute(session, statement)).mappings().all()
 
 
 def _compared(
-    kind: type[Kind], key: str, now: list[RowMapping], then: list[RowMapping]
+    kind: type[Kind], key: str, now: Sequence[Mapping[Any, Any]], then: Sequence[Mapping[Any, Any]]
 ) -> list[Kind]:
     known = {row[key]: row for row in then}
     return [kind.model_validate({**row, **_deltas(row, known.get(row[key], {}))}) for row in now]

@@ -10,7 +10,7 @@ from agentobs.analytics.frames import frame_of
 from agentobs.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Executable, Select
     from sqlalchemy import Result as Rows
@@ -67,14 +67,16 @@ class Table(RootModel[tuple[Row, ...]], Generic[Row]):
         return cast("type[Row]", kind)
 
 
-async def execute(session: AsyncSession, statement: Executable) -> Rows[*tuple[Any, ...]]:
+async def execute(
+    session: AsyncSession, statement: Executable, values: Mapping[str, Any] | None = None
+) -> Rows[*tuple[Any, ...]]:
     """Execute a statement of any question; raise InvalidValueError for what is no session."""
     # By what it can do: a host may have a session of its own make, or one scoped to its tasks.
     if not hasattr(session, "execute"):
         raise InvalidValueError(
             "session", "must be an open AsyncSession: async with sessions() as session"
         )
-    return await session.execute(statement)
+    return await session.execute(statement, values)
 
 
 async def fetch(session: AsyncSession, statement: Select[Any], kind: type[Row]) -> Table[Row]:

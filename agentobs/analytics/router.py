@@ -9,15 +9,19 @@ number is of the rows that know it: a look-up without a time is in no mean of ti
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import DateTime, Interval, and_, case, func, literal, select
+from sqlalchemy import ARRAY, Uuid, and_, case, func, literal, select
 
 from agentobs.analytics.aggregates import mean, percentile, rate
+from agentobs.analytics.folded import count_of, percentile_sources, ratio, read_folded
 from agentobs.analytics.results import Result, Table, execute, table_of
 from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
+from agentobs.keys import uuid7_floor
 from agentobs.models import RouterPerformanceMetric
+from agentobs.rollups import DAY, HOUR, ROUTING, TARGET_US, Shape, Span, merged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -27,18 +31,16 @@ if TYPE_CHECKING:
 
     from agentobs.analytics.window import Window
 
-TARGET_US = 100_000
-"""A decision is to take less than this."""
-
 MOST_BUCKETS = 10_000
 
 _Metric = RouterPerformanceMetric
-# What a step without rows still knows.
-_COUNTS = {"decisions": 0, "timed": 0, "cache_lookups": 0}
+_PARTS = ("cache_lookup_us", "trigger_matching_us", "confidence_scoring_us")
+# What the rollups were made for: all types, and the usual target.
+_FOLDED = (None, TARGET_US)
 # A Monday before the first instant that a window knows.
 _ORIGIN = datetime(1969, 12, 29, tzinfo=UTC)
 _LAST = datetime.max.replace(tzinfo=UTC)
-_DAY, _MICROSECOND = timedelta(days=1), timedelta(microseconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class RoutingSummary(Result):
@@ -46,7 +48,7 @@ class RoutingSummary(Result):
 
     `timed` are the decisions with a total time, of which `over_target_share` took as long as the
     target or longer; `cache_lookups` are those that know whether the cache hit. The mean age is of
-    hits. Percentiles are times that occurred.
+    hits. Percentiles are times that occurred, or within one per cent of one.
     """
 
     begins_at: datetime
@@ -75,6 +77,14 @@ class RoutingBucket(RoutingSummary):
     is_whole: bool
 
 
+# What a step without rows still knows.
+_EMPTY: dict[str, Any] = dict.fromkeys(RoutingSummary.model_fields) | {
+    "decisions": 0,
+    "timed": 0,
+    "cache_lookups": 0,
+}
+
+
 def select_routing(
     window: Window,
     every: timedelta,
@@ -82,23 +92,18 @@ def select_routing(
     metric_types: Collection[str] | None = None,
     target_us: int = TARGET_US,
 ) -> Select[Any]:
-    """Select the numbers of each bucket that has rows, oldest first.
+    """Select the numbers of each bucket that has rows, oldest first; `step` counts them from 1 on.
 
-    A row whose `measured_at` differs from the instant of its key, by which it lies in the window,
-    is in the window's bucket that comes nearest. Raises InvalidValueError as `routing` does.
+    A row lies in the bucket of its key, as it lies in the window. Raises InvalidValueError as
+    `routing` does.
     """
-    _bucket_count(window, every)
-    instant = func.least(
-        func.greatest(_Metric.measured_at, _instant(window.since)),
-        _instant(window.until - _MICROSECOND),
-    )
-    begins_at = func.date_bin(literal(every, Interval), instant, _instant(_ORIGIN))
+    keys = [uuid7_floor(begin) for begin in _begins(window, every)]
+    step = func.width_bucket(_Metric.id, literal(keys, ARRAY(Uuid)))
     return (
-        select(begins_at.label("begins_at"), *_numbers(target_us))
+        select(step.label("step"), *_numbers(target_us))
         .where(rows_of(window, metric_types))
-        # By the name: the same expression again would be one of other parameters.
-        .group_by("begins_at")
-        .order_by("begins_at")
+        .group_by(step)
+        .order_by(step)
     )
 
 
@@ -121,13 +126,17 @@ async def routing(
 
     `every` is an even part of a day, or so many whole days: steps begin with a UTC day, those of
     weeks on a Monday. Raises InvalidValueError for another one, and beyond 10,000 buckets.
+    Steps of whole hours come from the rollups where these are folded, if all types and the usual
+    target are asked for: the percentiles of an hour are exact then, those of longer steps within
+    one per cent.
     """
-    statement = select_routing(window, every, metric_types=metric_types, target_us=target_us)
-    found = (await execute(session, statement)).mappings()
-    known = {row["begins_at"].astimezone(UTC): dict(row) for row in found}
-    buckets = [
-        _bucket(window, every, begin, known.get(begin, {})) for begin in _begins(window, every)
-    ]
+    begins = list(_begins(window, every))
+    known = await _folded_steps(session, window, every, begins, (metric_types, target_us))
+    if known is None:
+        statement = select_routing(window, every, metric_types=metric_types, target_us=target_us)
+        found = (await execute(session, statement)).mappings()
+        known = {begins[row["step"] - 1]: dict(row) for row in found}
+    buckets = [_bucket(window, every, begin, known.get(begin, {})) for begin in begins]
     return table_of(RoutingBucket, buckets)
 
 
@@ -138,10 +147,60 @@ async def routing_summary(
     metric_types: Collection[str] | None = None,
     target_us: int = TARGET_US,
 ) -> RoutingSummary:
-    """Return the router's numbers over the whole window."""
-    statement = select_routing_summary(window, metric_types=metric_types, target_us=target_us)
-    row = (await execute(session, statement)).mappings().one()
-    return RoutingSummary(begins_at=window.since, ends_at=window.until, **row)
+    """Return the router's numbers over the whole window, from the rollups as `routing` does."""
+    row = await _folded_summary(session, window, (metric_types, target_us))
+    if row is None:
+        statement = select_routing_summary(window, metric_types=metric_types, target_us=target_us)
+        row = dict((await execute(session, statement)).mappings().one())
+    return RoutingSummary(**_EMPTY | row | {"begins_at": window.since, "ends_at": window.until})
+
+
+async def _folded_steps(
+    session: AsyncSession,
+    window: Window,
+    every: timedelta,
+    begins: list[datetime],
+    asked: tuple[Collection[str] | None, int],
+) -> dict[datetime, dict[str, Any]] | None:
+    """Return the numbers of each step that has rows; None where only rows can answer."""
+    if asked != _FOLDED or every % HOUR:
+        return None
+    shape = Shape(ROUTING, has_steps=True, has_days=not every % DAY)
+    span = Span(window.since, window.until, begins)
+    found = await read_folded(session, shape, span, _select_folded(shape))
+    return None if found is None else {begins[row["place"] - 1]: row for row in found}
+
+
+async def _folded_summary(
+    session: AsyncSession, window: Window, asked: tuple[Collection[str] | None, int]
+) -> dict[str, Any] | None:
+    if asked != _FOLDED:
+        return None
+    shape, span = Shape(ROUTING), Span(require_window(window).since, window.until)
+    found = await read_folded(session, shape, span, _select_folded(shape))
+    # A window without rows has no row among what was merged.
+    return None if found is None else next(iter(found), {})
+
+
+@cache
+def _select_folded(shape: Shape) -> Select[Any]:
+    found = merged(shape)
+    timed = found.c.total_routing_time_us_rows
+    return select(
+        found.c.place,
+        count_of(found.c.decisions).label("decisions"),
+        count_of(timed).label("timed"),
+        ratio(found.c.total_routing_time_us_sum, timed).label("mean_total_us"),
+        ratio(found.c.over_target, timed).label("over_target_share"),
+        *(
+            ratio(found.c[f"{name}_sum"], found.c[f"{name}_rows"]).label(f"mean_{name}")
+            for name in _PARTS
+        ),
+        count_of(found.c.cache_lookups).label("cache_lookups"),
+        ratio(found.c.cache_hits, found.c.cache_lookups).label("cache_hit_rate"),
+        ratio(found.c.cache_age_seconds_sum, found.c.cache_ages).label("mean_cache_age_seconds"),
+        *percentile_sources(shape, found),
+    )
 
 
 def rows_of(window: Window, metric_types: Collection[str] | None) -> ColumnElement[bool]:
@@ -165,9 +224,7 @@ def _numbers(target_us: int) -> list[ColumnElement[Any]]:
         percentile(total, 0.95).label("p95_total_us"),
         percentile(total, 0.99).label("p99_total_us"),
         rate(total >= target_us).label("over_target_share"),
-        *_part("cache_lookup_us"),
-        *_part("trigger_matching_us"),
-        *_part("confidence_scoring_us"),
+        *(column for name in _PARTS for column in _part(name)),
         func.count(hit).label("cache_lookups"),
         rate(hit).label("cache_hit_rate"),
         mean(case((hit.is_(True), _Metric.cache_age_seconds))).label("mean_cache_age_seconds"),
@@ -180,15 +237,11 @@ def _part(name: str) -> Iterator[ColumnElement[Any]]:
     yield percentile(column, 0.95).label(f"p95_{name}")
 
 
-def _instant(value: datetime) -> ColumnElement[datetime]:
-    return literal(value, DateTime(timezone=True))
-
-
 def _bucket_count(window: Window, every: timedelta) -> int:
     require_window(window)
     if not isinstance(every, timedelta):
         raise InvalidValueError("every", "must be a timedelta, such as timedelta(hours=1)")
-    if every < _MICROSECOND or (_DAY % every and every % _DAY):
+    if every < _MICROSECOND or (DAY % every and every % DAY):
         raise InvalidValueError("every", "must be an even part of a day, or so many whole days")
     first, last = (
         (window.since - _ORIGIN) // every,
@@ -204,16 +257,16 @@ def _bucket_count(window: Window, every: timedelta) -> int:
 
 
 def _begins(window: Window, every: timedelta) -> Iterator[datetime]:
+    count = _bucket_count(window, every)
     first = _ORIGIN + (window.since - _ORIGIN) // every * every
-    return (first + number * every for number in range(_bucket_count(window, every)))
+    return (first + number * every for number in range(count))
 
 
 def _bucket(
     window: Window, every: timedelta, begins_at: datetime, row: dict[str, Any]
 ) -> RoutingBucket:
-    nothing = dict.fromkeys(RoutingBucket.model_fields) | _COUNTS
     is_whole = begins_at >= window.since and window.until - begins_at >= every
     # The last instants that there are lie in a step that has no end.
     ends_at = begins_at + min(every, _LAST - begins_at)
     span = {"begins_at": begins_at, "ends_at": ends_at, "is_whole": is_whole}
-    return RoutingBucket.model_validate(nothing | row | span)
+    return RoutingBucket.model_validate(_EMPTY | row | span)

@@ -15,7 +15,7 @@ from agentobs.cli.progress import TerminalWatcher, exit_when_blocked
 from agentobs.embedded.default import with_database
 from agentobs.maintenance import Plan, Policy, maintain, plan_maintenance
 from agentobs.maintenance.archive.folders import without_password
-from agentobs.maintenance.plan import MakeMonth
+from agentobs.maintenance.plan import FoldRollups, MakeMonth
 from agentobs.settings import read_settings
 
 if TYPE_CHECKING:
@@ -58,12 +58,19 @@ def command(
         str | None,
         typer.Option(help="The folder, or fsspec URL, in which to archive what goes."),
     ] = None,
+    rebuild_rollups: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild-rollups",
+            help="Fold all hours anew whose rows are there: after rows came without triggers.",
+        ),
+    ] = False,
     patience: Annotated[
         float, typer.Option(help="Seconds to try a step again while others keep locks.")
     ] = 60,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Make partitions ahead of time, move rows into theirs, let go what is too old.
+    """Make partitions ahead of time, fold closed hours, let go what is too old.
 
     Safe to run from cron on several machines at once: one works, the others end. Exit code 3
     where others kept locks for too long; what was done stays done, and the next run goes on.
@@ -71,7 +78,13 @@ def command(
     if archive is not None and "://" not in archive:
         # A later run, from another folder, may have to finish what this one began.
         archive = str(Path(archive).absolute())
-    policy = Policy(ahead=ahead, keep=keep, keep_payload=keep_payload, archive=archive)
+    policy = Policy(
+        ahead=ahead,
+        keep=keep,
+        keep_payload=keep_payload,
+        archive=archive,
+        rebuild_rollups=rebuild_rollups,
+    )
     with with_database(read_settings()) as settings:
         if not apply:
             _print(asyncio.run(plan_maintenance(policy, settings=settings)), as_json=as_json)
@@ -115,15 +128,27 @@ def _as_json(plan: Plan, *, applied: bool) -> dict[str, Any]:
 
 
 def _step_as_json(step: Step) -> dict[str, Any]:
+    kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(step).__name__).lower()
+    if isinstance(step, FoldRollups):
+        return {"step": kind, "table": step.table.name, "anew": step.anew, **_backlog(step)}
     facts = {name: value for name, value in vars(step).items() if name != "part"}
     if facts.get("archive"):
         facts["archive"] = without_password(facts["archive"])
     if isinstance(step, MakeMonth):
         facts["locked_seconds"] = step.locked_seconds
     return {
-        "step": re.sub(r"(?<!^)(?=[A-Z])", "_", type(step).__name__).lower(),
+        "step": kind,
         "table": step.part.table.name,
         "partition": step.part.name,
         "month": str(step.part.month),
         **facts,
+    }
+
+
+def _backlog(step: FoldRollups) -> dict[str, Any]:
+    closed_to = step.backlog.closed_to
+    return {
+        "closed_to": None if closed_to is None else closed_to.isoformat(),
+        "changed_hours": step.backlog.marked,
+        "has_changed_partitions": step.backlog.has_changed_partitions,
     }

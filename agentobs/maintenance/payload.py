@@ -23,6 +23,7 @@ from agentobs.maintenance.partitions import (
     index_names,
     rename_indexes,
 )
+from agentobs.maintenance.rollups import are_folded_as_is, note_rewritten
 from agentobs.maintenance.states import note_payload_expired
 from agentobs.migrations.connection import quoted
 
@@ -148,6 +149,7 @@ async def _swap(run: Run, part: MonthPartition) -> None:
 
     async def work() -> None:
         names = await index_names(run, part.name)
+        are_folded = await are_folded_as_is(run, part)
         await _copy_changed_rows(run, part)
         for statement in (
             f"ALTER TABLE {root} DETACH PARTITION {leaf}",
@@ -157,6 +159,8 @@ async def _swap(run: Run, part: MonthPartition) -> None:
             await execute_ddl(run.connection, statement)
         await attach(run, part)
         await rename_indexes(run, part.name, names)
+        if are_folded:
+            await note_rewritten(run, part)
         await note_payload_expired(run, part)
 
     locks = [

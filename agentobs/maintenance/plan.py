@@ -10,10 +10,12 @@ from agentobs.maintenance.months import Month
 from agentobs.maintenance.tables import MonthPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from agentobs.maintenance.catalog import MonthState, TableState
     from agentobs.maintenance.policy import Policy
+    from agentobs.maintenance.tables import EventTable
+    from agentobs.rollups import Backlog
 
 UNANNOUNCED_ROWS = 10_000
 """So many rows are moved out of DEFAULT without saying beforehand how long that locks a table."""
@@ -126,7 +128,32 @@ class DiscardRestoration:
         return f"discard what a restoration of {self.part} has left"
 
 
-Step = MakeMonth | DiscardRewrite | DiscardRestoration | DropExpired | ExpirePayload | ExpireMonth
+@dataclass(frozen=True)
+class FoldRollups:
+    """Add up the hours of a table that have closed, and those that changed since they were."""
+
+    table: EventTable
+    backlog: Backlog
+    anew: bool = False
+    """Whether all hours are read again whose rows are there."""
+
+    def __str__(self) -> str:
+        words = [f"fold {self.table.name}"]
+        if self.anew:
+            return f"{words[0]} anew, as far as its rows reach"
+        if self.backlog.closed_to:
+            words.append(f"up to {self.backlog.closed_to:%Y-%m-%d %H:%M} UTC")
+        if self.backlog.marked:
+            words.append(f"{self.backlog.marked:,} hours that changed since")
+        if self.backlog.has_changed_partitions:
+            words.append("the hours of partitions that were added, taken away or rewritten")
+        return ", ".join(words)
+
+
+MonthStep = (
+    MakeMonth | DiscardRewrite | DiscardRestoration | DropExpired | ExpirePayload | ExpireMonth
+)
+Step = MonthStep | FoldRollups
 
 
 @dataclass(frozen=True)
@@ -137,23 +164,46 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def make_plan(states: Iterable[TableState], policy: Policy) -> Plan:
-    """Decide what is to be done for all tables; the same state gives the same plan."""
+def make_plan(
+    states: Iterable[TableState], policy: Policy, backlogs: Mapping[str, Backlog] | None = None
+) -> Plan:
+    """Decide what is to be done for all tables; the same state gives the same plan.
+
+    `backlogs` are what the rollups of the tables lack, by their names.
+    """
     states = list(states)
     # Months ahead first, and of all tables: what fails after them keeps no row waiting.
     ahead = [step for state in states for step in _months_ahead(state, policy)]
+    lacking = backlogs or {}
+    folds = [
+        FoldRollups(state.table, lacking[state.table.name], policy.rebuild_rollups)
+        for state in states
+        if lacking.get(state.table.name) or policy.rebuild_rollups
+    ]
     return Plan(
-        (*ahead, *(step for state in states for step in _steps(state, policy))),
-        tuple(note for state in states for note in _notes(state, policy)),
+        (*ahead, *folds, *(step for state in states for step in _steps(state, policy))),
+        (
+            *(note for state in states for note in _notes(state, policy)),
+            *(note for name, backlog in lacking.items() for note in _unwatched(name, backlog)),
+        ),
     )
 
 
-def _months_ahead(state: TableState, policy: Policy) -> Iterator[Step]:
+def _unwatched(table: str, backlog: Backlog) -> Iterator[str]:
+    if backlog.unwatched:
+        yield (
+            f"{backlog.unwatched} partitions of {table} lack a trigger of the rollups, or it is "
+            f"off: their hours are read row by row, and don't expire. Run `ALTER TABLE {table} "
+            "ENABLE ALWAYS TRIGGER` for each trigger_…_rollups_…"
+        )
+
+
+def _months_ahead(state: TableState, policy: Policy) -> Iterator[MonthStep]:
     missing = _missing_months(state, policy)
     yield from (_make(state, month) for month in missing if month not in state.detached)
 
 
-def _steps(state: TableState, policy: Policy) -> Iterator[Step]:
+def _steps(state: TableState, policy: Policy) -> Iterator[MonthStep]:
     missing = _missing_months(state, policy)
     yield from (
         DiscardRewrite(state.part(month), month in state.months) for month in state.rewrites
@@ -240,6 +290,7 @@ def _notes(state: TableState, policy: Policy) -> Iterator[str]:
         if found.is_restored:
             part = state.part(found.month)
             yield f"{part} was restored, and stays until `agentobs archive release {part}`"
+
     for partition in state.partitions:
         if partition.month is None and not partition.is_default:
             yield f"{partition.name} is left alone: it is no partition of a month"

@@ -26,13 +26,15 @@ class Policy:
 
     `keep` is the age at which rows expire, `keep_payload` that of their contexts, requests and
     feedback; what expires is archived in `archive`, where that is given. A month expires as a
-    whole, when its youngest row is older than that. Raises InvalidValueError.
+    whole, when its youngest row is older than that. `rebuild_rollups` has all hours folded anew
+    whose rows are there. Raises InvalidValueError.
     """
 
     ahead: int = 3
     keep: timedelta | None = None
     keep_payload: timedelta | None = None
     archive: str | None = None
+    rebuild_rollups: bool = False
     now: datetime = field(default_factory=_now)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from agentobs.maintenance.partitions import (
     rename_indexes,
     revoke_default_grants,
 )
+from agentobs.maintenance.rollups import forget_kept_rollups
 from agentobs.maintenance.states import note_payload_restored, note_released, note_restored
 from agentobs.maintenance.tables import EVENT_TABLES, MonthPartition
 from agentobs.maintenance.workplace import Run, Watcher, open_run
@@ -184,6 +185,7 @@ async def _attach(run: Run, part: MonthPartition, manifest: Manifest) -> None:
         await set_foreign_keys_aside(run, part)
         await move_rows(run, part)
         await attach(run, part)
+        await forget_kept_rollups(run, part)
         await note_restored(run, part)
 
     locks = locks_to_attach(part.table, has_foreign_keys=True)
@@ -206,6 +208,7 @@ async def _merge(run: Run, part: MonthPartition) -> None:
                 f"SELECT {columns} FROM {loaded} ON CONFLICT (id) DO NOTHING"
             )
         )
+        await forget_kept_rollups(run, part)
         await note_restored(run, part)
 
 

@@ -1,4 +1,4 @@
-"""Let a month go: archived, detached, compared once more, dropped; each step can be the last.
+"""Let a month go: archived, folded, detached, compared, dropped; each step can be the last.
 
 Killed after the archive: the next run finds it and goes on. Killed after the detaching, which is
 noted in the same transaction: the next run finds the table and the note, and drops it.
@@ -14,6 +14,7 @@ from sqlalchemy import text
 from agentobs.maintenance.archiving import archive_month
 from agentobs.maintenance.ddl import execute_ddl, literal_of
 from agentobs.maintenance.locks import Mode, TableLock, with_locks
+from agentobs.maintenance.rollups import ROLLUP_STATE, bring_up_to_date, keep_rollups
 from agentobs.maintenance.states import note_expired
 from agentobs.maintenance.tables import DETACHED
 from agentobs.migrations.connection import quoted
@@ -37,6 +38,7 @@ async def expire_month(run: Run, step: ExpireMonth) -> None:
     """Archive, detach and drop a month; raise MaintenanceBlockedError where locks don't come."""
     part = await _with_usual_name(run, step.part)
     await archive_month(run, part, step.archive)
+    await bring_up_to_date(run, part.table)
     await _detach(run, part, step.archive)
     await _archive_and_drop(run, part, step.archive)
 
@@ -72,12 +74,15 @@ async def _detach(run: Run, part: MonthPartition, archive: str | None) -> None:
     root, leaf = run.schema.qualified(part.table.name), run.schema.qualified(part.name)
 
     async def work() -> None:
+        await keep_rollups(run, part)
         await execute_ddl(run.connection, f"ALTER TABLE {root} DETACH PARTITION {leaf}")
         comment = f"COMMENT ON TABLE {leaf} IS {literal_of(DETACHED)}"
         await execute_ddl(run.connection, comment)
         await note_expired(run, part, archive)
 
     locks = (
+        # Whoever folds reads the table for a while: it is waited for before anybody else is.
+        TableLock(ROLLUP_STATE, "SHARE ROW EXCLUSIVE"),
         *_referenced(part, "SHARE ROW EXCLUSIVE"),
         TableLock(part.table.name, "ACCESS EXCLUSIVE"),
         TableLock(part.table.default, "ACCESS EXCLUSIVE"),

@@ -14,6 +14,7 @@ from agentobs.maintenance.plan import (
     DropExpired,
     ExpireMonth,
     ExpirePayload,
+    FoldRollups,
     MakeMonth,
     Plan,
     Step,
@@ -22,6 +23,7 @@ from agentobs.maintenance.plan import (
 from agentobs.maintenance.policy import Policy
 from agentobs.maintenance.restore import discard_restoration
 from agentobs.maintenance.retention import drop_expired, expire_month
+from agentobs.maintenance.rollups import backlogs_of, fold_rollups
 from agentobs.maintenance.workplace import Run, Watcher, open_run
 from agentobs.settings import read_settings
 
@@ -68,7 +70,7 @@ async def _do_all(run: Run, plan: Plan) -> None:
     blocked: list[MaintenanceBlockedError] = []
     given_up: set[tuple[str, Month]] = set()
     for step in plan.steps:
-        month = step.part.table.name, step.part.month
+        month = _month_of(step)
         if month in given_up:
             continue
         run.watcher.started(step)
@@ -76,19 +78,25 @@ async def _do_all(run: Run, plan: Plan) -> None:
             await _do(run, step)
         except MaintenanceBlockedError as error:
             blocked.append(error)
-            given_up.add(month)
+            given_up.update([month] if month else [])
         else:
             run.watcher.finished(step)
     if blocked:
         raise blocked[0]
 
 
+def _month_of(step: Step) -> tuple[str, Month] | None:
+    return None if isinstance(step, FoldRollups) else (step.part.table.name, step.part.month)
+
+
 async def _plan(run: Run, policy: Policy) -> Plan:
-    return make_plan(await look_around(run), policy)
+    return make_plan(await look_around(run), policy, await backlogs_of(run, policy.now))
 
 
 async def _do(run: Run, step: Step) -> None:
     match step:
+        case FoldRollups():
+            await fold_rollups(run, step)
         case MakeMonth():
             await make_month(run, step)
         case ExpireMonth():

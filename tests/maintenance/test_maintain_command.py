@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,10 +54,10 @@ async def test_with_apply_what_was_done_is_printed(
     )  # fmt: skip
 
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [
-        f"done: make {PARTITION}, move 2 rows into it from DEFAULT",
-        f"done: archive in {tmp_path}, detach and drop {PARTITION} (about 2 rows)",
-    ]
+    made, folded, archived = result.stdout.splitlines()
+    assert made == f"done: make {PARTITION}, move 2 rows into it from DEFAULT"
+    assert folded.startswith(f"done: fold {EVENTS}, up to ")
+    assert archived == (f"done: archive in {tmp_path}, detach and drop {PARTITION} (about 2 rows)")
     # No terminal: lines, and no bar.
     assert result.stderr.splitlines()[-1].endswith("(about 2 rows) …")
     assert "\x1b" not in result.stdout + result.stderr
@@ -87,7 +88,10 @@ async def test_scripts_get_json(
 
     result = agentobs("maintain", "--json", *apply, settings=agentobs_database)
 
-    assert json.loads(result.stdout) == {
+    plan = json.loads(result.stdout)
+    closed_to = plan["steps"][1].pop("closed_to")
+    assert datetime.fromisoformat(closed_to) <= datetime.now(UTC)
+    assert plan == {
         "applied": bool(apply),
         "steps": [
             {
@@ -99,7 +103,14 @@ async def test_scripts_get_json(
                 "rekeyed": 0,
                 "seen": 2,
                 "locked_seconds": 0,
-            }
+            },
+            {
+                "step": "fold_rollups",
+                "table": EVENTS,
+                "anew": False,
+                "changed_hours": 0,
+                "has_changed_partitions": False,
+            },
         ],
         "notes": [],
     }

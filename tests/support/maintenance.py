@@ -11,6 +11,7 @@ from support.event_rows import EVENTS, INSTANTS, insert_row
 from agentobs.keys import uuid7_at
 from agentobs.maintenance import Month, Policy, Watcher, maintain, plan_maintenance
 from agentobs.maintenance.months import SLACK
+from agentobs.maintenance.plan import FoldRollups
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -76,8 +77,17 @@ async def maintained(
 
 
 async def steps_left(settings: DatabaseSettings, policy: Policy | None = None) -> list[str]:
+    """Return what is left to do with months; rollups, which are folded each hour, aside."""
+    return of_months((await plan_maintenance(policy, settings=settings)).steps)
+
+
+async def folds_left(settings: DatabaseSettings, policy: Policy | None = None) -> list[str]:
     plan = await plan_maintenance(policy, settings=settings)
-    return [str(step) for step in plan.steps]
+    return [str(step) for step in plan.steps if isinstance(step, FoldRollups)]
+
+
+def of_months(steps: Sequence[Step]) -> list[str]:
+    return [str(step) for step in steps if not isinstance(step, FoldRollups)]
 
 
 async def partitions_of(connection: AsyncConnection, table: str = EVENTS) -> list[str]:

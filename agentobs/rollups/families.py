@@ -1,0 +1,143 @@
+"""What is rolled up: the sums, histograms and percentiles of each event table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Double, and_, func, literal
+
+from agentobs.models import AgentTransformationEvent, RouterPerformanceMetric
+from agentobs.rollups.histogram import histogram_of, percentiles_of
+from agentobs.rollups.tables import DECISIONS, EXECUTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import ColumnElement, Table
+
+TARGET_US = 100_000
+"""A decision is to take less than this."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of times: their rows, sum and histogram, and percentiles of an hour by name."""
+
+    name: str
+    percentiles: Mapping[str, float]
+
+    @property
+    def histogram(self) -> str:
+        """The name of the histogram."""
+        return f"{self.name}_histogram"
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """An event table, and the rollup that is made of it."""
+
+    rows: Table
+    rollup: Table
+    agent: str
+    sums: Mapping[str, ColumnElement[Any]]
+    measures: tuple[Measure, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the event table."""
+        return self.rows.name
+
+    @property
+    def aggregates(self) -> dict[str, ColumnElement[Any]]:
+        """What is added up over rows, and then over hours: by the names in the rollup."""
+        return dict(self._aggregates())
+
+    @property
+    def percentiles(self) -> dict[str, ColumnElement[Any]]:
+        """The percentiles that an hour of all agents stores, as they are found in its rows."""
+        return {
+            name: func.percentile_disc(literal(share, Double)).within_group(
+                self.rows.c[measure.name].asc()
+            )
+            for measure in self.measures
+            for name, share in measure.percentiles.items()
+        }
+
+    def percentiles_of(self, row: Mapping[Any, Any]) -> dict[str, int | None]:
+        """Return the percentiles of a row that was merged: as stored, else of its histograms."""
+        return {
+            name: value
+            for measure in self.measures
+            for name, value in _percentiles(measure, row).items()
+        }
+
+    def _aggregates(self) -> Iterator[tuple[str, ColumnElement[Any]]]:
+        yield from self.sums.items()
+        for measure in self.measures:
+            column = self.rows.c[measure.name]
+            yield f"{measure.name}_rows", func.count(column)
+            yield f"{measure.name}_sum", func.sum(column)
+            yield measure.histogram, histogram_of(column)
+
+
+def _percentiles(measure: Measure, row: Mapping[Any, Any]) -> dict[str, int | None]:
+    histogram = row[measure.histogram]
+    if histogram is None:
+        return {name: row[name] for name in measure.percentiles}
+    found = percentiles_of(histogram, list(measure.percentiles.values()))
+    return dict(zip(measure.percentiles, found, strict=True))
+
+
+def _executions() -> Family:
+    rows: Any = AgentTransformationEvent.__table__
+    return Family(
+        rows=rows,
+        rollup=EXECUTIONS,
+        agent="target_agent",
+        sums={
+            "executions": func.count(),
+            "finished": func.count(rows.c.success),
+            "succeeded": func.count().filter(rows.c.success),
+            "rated": func.count(rows.c.quality_score),
+            "quality_score_sum": func.sum(rows.c.quality_score),
+        },
+        measures=(
+            Measure(
+                "total_execution_duration_ms",
+                {"p50_duration_ms": 0.5, "p95_duration_ms": 0.95, "p99_duration_ms": 0.99},
+            ),
+        ),
+    )
+
+
+def _decisions() -> Family:
+    rows: Any = RouterPerformanceMetric.__table__
+    is_aged = and_(rows.c.cache_hit, rows.c.cache_age_seconds.is_not(None))
+    return Family(
+        rows=rows,
+        rollup=DECISIONS,
+        agent="selected_agent",
+        sums={
+            "decisions": func.count(),
+            "over_target": func.count().filter(rows.c.total_routing_time_us >= TARGET_US),
+            "cache_lookups": func.count(rows.c.cache_hit),
+            "cache_hits": func.count().filter(rows.c.cache_hit),
+            "cache_ages": func.count().filter(is_aged),
+            "cache_age_seconds_sum": func.sum(rows.c.cache_age_seconds).filter(is_aged),
+        },
+        measures=(
+            Measure(
+                "total_routing_time_us",
+                {"p50_total_us": 0.5, "p95_total_us": 0.95, "p99_total_us": 0.99},
+            ),
+            *(
+                Measure(name, {f"p95_{name}": 0.95})
+                for name in ("cache_lookup_us", "trigger_matching_us", "confidence_scoring_us")
+            ),
+        ),
+    )
+
+
+EXECUTION, ROUTING = _executions(), _decisions()
+FAMILIES = (EXECUTION, ROUTING)

@@ -1,0 +1,213 @@
+"""Fold closed hours: add their rows up, and put the sums in the place of what stood there.
+
+Each step is a transaction of one snapshot: what it reads of rows, marks and partitions is of one
+moment, and it takes only those marks away that it has seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from agentobs.keys import EPOCH, uuid7_floor
+from agentobs.rollups.closing import are_writers_gone
+from agentobs.rollups.hours import DAY, HOUR, ONE_DAY, ONE_HOUR, as_table, floor_to, hour_of, key_at
+from agentobs.rollups.tables import INSTANT, MARKS, STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+
+    from agentobs.rollups.families import Family
+    from agentobs.rollups.store import Store
+
+HOURS_A_STEP = 100
+"""So many hours are folded in one transaction: a run that is killed has little to do again."""
+
+_HOURS = as_table(func.unnest(bindparam("hours", type_=ARRAY(INSTANT))))
+_BEGINS_AT: ColumnElement[Any] = _HOURS.c.begins_at
+
+
+async def fold_marked(store: Store, family: Family) -> int:
+    """Fold some of the marked hours anew; return how many, 0 where there are none."""
+    async with store.snapshot():
+        folded_to = await folded_instant(store, family)
+        hours = await marked_hours(store, family, until=folded_to, limit=HOURS_A_STEP)
+        await fold(store, family, hours, folded_to)
+        return len(hours)
+
+
+async def fold_closed(store: Store, family: Family) -> int:
+    """Fold some of the hours that have closed; return how many, 0 where none are left.
+
+    0, too, where transactions are open that may have written to them: it is still closing then.
+    """
+    async with store.snapshot():
+        folded_to, closing_to = await _state(store, family)
+        if closing_to is None or not await are_writers_gone(store, family):
+            return 0
+        hours = await busy_hours(store, family, folded_to, closing_to, limit=HOURS_A_STEP)
+        until = hours[-1] + HOUR if len(hours) == HOURS_A_STEP else closing_to
+        await fold(store, family, hours, until, begun=folded_to)
+        await _forget_marks(store, family, since=folded_to, until=until)
+        await _advance(store, family, until, is_done=until == closing_to)
+        return len(hours)
+
+
+async def fold(
+    store: Store,
+    family: Family,
+    hours: Sequence[datetime],
+    folded_to: datetime,
+    *,
+    begun: datetime | None = None,
+) -> None:
+    """Add up the rows of some hours, and of their days where these are folded as wholes.
+
+    `begun` is an instant whose day may have been folded in part before.
+    """
+    await _fold_hours(store, family, hours)
+    touched = {floor_to(hour, DAY) for hour in (*hours, *([begun] if begun else []))}
+    await _fold_days(store, family, sorted(day for day in touched if day + DAY <= folded_to))
+    marked = delete(MARKS).where(MARKS.c.table_name == family.name)
+    await _with_hours(store, marked.where(MARKS.c.hour == func.any(_array())), hours)
+
+
+async def is_closing(store: Store, family: Family) -> bool:
+    """Tell whether hours have closed that are not folded."""
+    async with store.connection.begin():
+        return (await _state(store, family))[1] is not None
+
+
+async def folded_instant(store: Store, family: Family) -> datetime:
+    """Return the instant before which all is folded."""
+    return (await _state(store, family))[0]
+
+
+async def marked_hours(
+    store: Store,
+    family: Family,
+    *,
+    until: datetime,
+    since: datetime = EPOCH,
+    limit: int | None = None,
+) -> list[datetime]:
+    """Return the hours that are marked, oldest first."""
+    marked = select(MARKS.c.hour).distinct().order_by(MARKS.c.hour).limit(limit)
+    own = marked.where(MARKS.c.table_name == family.name)
+    found = own.where(MARKS.c.hour >= since, MARKS.c.hour < until)
+    return list((await store.execute(found)).scalars())
+
+
+async def busy_hours(
+    store: Store, family: Family, since: datetime, until: datetime, *, limit: int | None = None
+) -> list[datetime]:
+    """Return the hours that have rows, oldest first; each is looked for by its keys."""
+    key = family.rows.c.id
+    lower, upper = (literal(uuid7_floor(instant)) for instant in (since, until))
+    least = select(key).where(key >= lower, key < upper).order_by(key).limit(1)
+    first = (await store.execute(least)).scalar_one_or_none()
+    if first is None:
+        return []
+    end = literal(until, INSTANT) - ONE_HOUR
+    hours = as_table(func.generate_series(literal(hour_of(first), INSTANT), end, ONE_HOUR))
+    hour: ColumnElement[Any] = hours.c.begins_at
+    has_rows = exists().where(key >= key_at(hour), key < key_at(hour + ONE_HOUR))
+    found = select(hour).where(has_rows).order_by(hour).limit(limit)
+    return list((await store.execute(found)).scalars())
+
+
+async def _state(store: Store, family: Family) -> tuple[datetime, datetime | None]:
+    columns = select(STATE.c.folded_to, STATE.c.closing_to)
+    row = (await store.execute(columns.where(STATE.c.table_name == family.name))).one()
+    return row.folded_to, row.closing_to
+
+
+async def _advance(store: Store, family: Family, until: datetime, *, is_done: bool) -> None:
+    values: dict[str, Any] = {"folded_to": until}
+    if is_done:
+        values |= {"closing_to": null(), "closing": null()}
+    await store.execute(update(STATE).where(STATE.c.table_name == family.name).values(values))
+
+
+async def _forget_marks(store: Store, family: Family, *, since: datetime, until: datetime) -> None:
+    own = delete(MARKS).where(MARKS.c.table_name == family.name)
+    await store.execute(own.where(MARKS.c.hour >= since, MARKS.c.hour < until))
+
+
+async def _fold_hours(store: Store, family: Family, hours: Sequence[datetime]) -> None:
+    rows, rollup = family.rows, family.rollup
+    key = rows.c.id
+    await _replace(store, family, hours, is_day=False)
+    is_within = and_(key >= key_at(_BEGINS_AT), key < key_at(_BEGINS_AT + ONE_HOUR))
+    joined = _HOURS.join(rows, is_within)
+    aggregates, agent = family.aggregates, rows.c[family.agent]
+    of_agents = _values(is_day=False, is_total=False) | {"agent": agent} | aggregates
+    of_all = _values(is_day=False, is_total=True) | aggregates | family.percentiles
+    for values, groups in ((of_agents, [_BEGINS_AT, agent]), (of_all, [_BEGINS_AT])):
+        found = select(*values.values()).select_from(joined).group_by(*groups)
+        await _with_hours(store, insert(rollup).from_select(list(values), found), hours)
+
+
+async def _fold_days(store: Store, family: Family, days: Sequence[datetime]) -> None:
+    rollup = family.rollup
+    await _replace(store, family, days, is_day=True)
+    day, hour = _BEGINS_AT, rollup.alias("hour")
+    is_within = and_(
+        hour.c.begins_at >= day,
+        hour.c.begins_at < day + ONE_DAY,
+        hour.c.is_day.is_(False),
+        hour.c.is_kept.is_(False),
+    )
+    values: dict[str, Any] = _values(is_day=True, is_total=hour.c.is_total)
+    values |= {"agent": hour.c.agent}
+    values |= {name: func.sum(hour.c[name]) for name in family.aggregates}
+    found = select(*values.values()).select_from(_HOURS.join(hour, is_within))
+    grouped = found.group_by(day, hour.c.is_total, hour.c.agent)
+    await _with_hours(store, insert(rollup).from_select(list(values), grouped), days)
+
+
+def _values(*, is_day: bool, is_total: Any) -> dict[str, Any]:
+    return {
+        "begins_at": _BEGINS_AT,
+        "is_day": literal(is_day),
+        "is_total": literal(is_total) if isinstance(is_total, bool) else is_total,
+        "is_kept": literal(False),
+    }
+
+
+async def _replace(
+    store: Store, family: Family, times: Iterable[datetime], *, is_day: bool
+) -> None:
+    rollup = family.rollup
+    former = delete(rollup).where(
+        rollup.c.begins_at == func.any(_array()),
+        rollup.c.is_day.is_(is_day),
+        # What is kept of rows that are gone is added to, never replaced.
+        rollup.c.is_kept.is_(False),
+    )
+    await _with_hours(store, former, list(times))
+
+
+def _array() -> ColumnElement[Any]:
+    return bindparam("hours", type_=ARRAY(INSTANT))
+
+
+async def _with_hours(store: Store, statement: Any, hours: Sequence[datetime]) -> None:
+    if hours:
+        await store.execute(statement, {"hours": list(hours)})

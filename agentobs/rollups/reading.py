@@ -1,0 +1,242 @@
+"""Read a window: clean hours and days from the rollups, the rest row by row, in one statement.
+
+One statement, because one snapshot has to tell which hours are clean, what they add up to, and
+which rows lie beside them. An hour is clean that is folded, that no mark names, and whose
+partitions are those that it was folded from. The statement of a shape is built once: that takes as
+long as the server takes for its answer.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    Boolean,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from agentobs.rollups.hours import DAY, HOUR, ONE_HOUR, as_table, day_of, key_at
+from agentobs.rollups.tables import ATTACHED, INSTANT, MARKS, PARTITIONS, STATE
+
+if TYPE_CHECKING:
+    from sqlalchemy import CTE, ColumnElement, Select
+
+    from agentobs.rollups.families import Family
+    from agentobs.rollups.question import Shape
+
+_FIRST_HOUR, _END_HOUR, _FIRST_DAY, _END_DAY = (
+    bindparam(name, type_=INSTANT) for name in ("first_hour", "end_hour", "first_day", "end_day")
+)
+_LOWER_ID, _UPPER_ID = (bindparam(name, type_=Uuid()) for name in ("lower_id", "upper_id"))
+_BEGINS = bindparam("begins", type_=ARRAY(INSTANT))
+_BEGIN_KEYS = bindparam("begin_keys", type_=ARRAY(Uuid()))
+_HISTOGRAM = "_histogram"
+
+
+@cache
+def select_is_folded(family: Family) -> Select[Any]:
+    """Select whether a whole hour of a span is folded, or kept: else only rows can answer."""
+    rollup = family.rollup
+    is_folded = exists().where(STATE.c.table_name == family.name, STATE.c.folded_to > _FIRST_HOUR)
+    is_kept = exists().where(
+        rollup.c.is_total.is_(True),
+        rollup.c.is_day.is_(False),
+        rollup.c.is_kept.is_(True),
+        rollup.c.begins_at >= _FIRST_HOUR,
+        rollup.c.begins_at < _END_HOUR,
+    )
+    return select(or_(is_folded, is_kept))
+
+
+@cache
+def merged(shape: Shape) -> CTE:
+    """Return the answer for the values of a span: a row for each `place` that has rows.
+
+    The place is an agent, the number of a step from 1 on, or NULL for the whole window. Beside it
+    stand the family's sums, its percentiles where one hour stored them, and else the text of its
+    histograms.
+    """
+    parts = _parts(shape)
+    family = shape.family
+    sums = [name for name in family.aggregates if not name.endswith(_HISTOGRAM)]
+    is_one = func.max(parts.c.parts) == 1
+    columns = [
+        parts.c.place,
+        *(func.sum(parts.c[name]).label(name) for name in sums),
+        *(case((is_one, func.max(parts.c[name]))).label(name) for name in family.percentiles),
+        *(_merged_histogram(parts, measure.histogram) for measure in family.measures),
+    ]
+    return select(*columns).group_by(parts.c.place).cte("merged")
+
+
+def _merged_histogram(parts: CTE, name: str) -> ColumnElement[Any]:
+    # Where an hour stands by itself, its histogram need not be read.
+    is_wanted = or_(parts.c.parts > 1, parts.c.is_stored.is_(False))
+    return cast(func.sum(parts.c[name]).filter(is_wanted), Text).label(name)
+
+
+def _parts(shape: Shape) -> CTE:
+    served = _served_hours(shape.family)
+    whole_days = _whole_days(served)
+    hours = _single_hours(served, whole_days) if shape.has_days else served
+    days = [_select_served(shape, whole_days, is_day=True)] if shape.has_days else []
+    found = union_all(
+        *days,
+        _select_served(shape, hours, is_day=False),
+        *_select_kept(shape),
+        _select_rows(shape, _ranges(served)),
+    ).subquery()
+    count = func.count().over(partition_by=found.c.place).label("parts")
+    return select(*found.c, count).cte("parts")
+
+
+def _served_hours(family: Family) -> CTE:
+    """Return the whole hours of the window that are clean."""
+    folded = select(STATE.c.folded_to).where(STATE.c.table_name == family.name).scalar_subquery()
+    last = func.least(_END_HOUR, folded) - ONE_HOUR
+    hours = as_table(func.generate_series(_FIRST_HOUR, last, ONE_HOUR))
+    begins_at: ColumnElement[Any] = hours.c.begins_at
+    stale = _stale_ranges(family)
+    is_marked = exists().where(MARKS.c.table_name == family.name, MARKS.c.hour == begins_at)
+    is_stale = exists().where(
+        stale.c.lower_id < key_at(begins_at + ONE_HOUR), stale.c.upper_id > key_at(begins_at)
+    )
+    return select(begins_at.label("begins_at")).where(~is_marked, ~is_stale).cte("served")
+
+
+def _stale_ranges(family: Family) -> CTE:
+    """Return the keys of partitions that came, went or changed since they were folded.
+
+    They are read once: each hour asks for them.
+    """
+    is_same = and_(
+        PARTITIONS.c.partition == ATTACHED.c.partition, PARTITIONS.c.print == ATTACHED.c.print
+    )
+    ranges = (
+        select(table.c.lower_id, table.c.upper_id).where(
+            table.c.table_name == family.name, ~exists().where(is_same).correlate(table)
+        )
+        for table in (ATTACHED, PARTITIONS)
+    )
+    return union_all(*ranges).cte("stale").prefix_with("MATERIALIZED")
+
+
+def _whole_days(served: CTE) -> CTE:
+    """Return the days of which all hours are served."""
+    day = day_of(served.c.begins_at)
+    is_whole = func.count() == DAY // HOUR
+    return select(day.label("begins_at")).group_by(day).having(is_whole).cte("whole_days")
+
+
+def _single_hours(served: CTE, whole_days: CTE) -> CTE:
+    """Return the served hours that are in no whole day."""
+    is_within = exists().where(whole_days.c.begins_at == day_of(served.c.begins_at))
+    return select(served.c.begins_at).where(~is_within).cte("single_hours")
+
+
+def _stored(shape: Shape) -> list[ColumnElement[Any]]:
+    family, rollup = shape.family, shape.family.rollup
+    return [
+        _place_of_rollup(shape),
+        *(rollup.c[name] for name in family.aggregates),
+        *(rollup.c[name] for name in family.percentiles),
+        and_(~rollup.c.is_day, rollup.c.is_total).label("is_stored"),
+    ]
+
+
+def _select_stored(
+    shape: Shape, condition: ColumnElement[bool], *, is_day: bool, is_kept: bool
+) -> Select[Any]:
+    rollup = shape.family.rollup
+    return select(*_stored(shape)).where(
+        rollup.c.is_total.is_(not shape.of_agents),
+        rollup.c.is_day.is_(is_day),
+        rollup.c.is_kept.is_(is_kept),
+        condition,
+    )
+
+
+def _select_served(shape: Shape, times: CTE, *, is_day: bool) -> Select[Any]:
+    # The server knows how many it looks up in an array; of a join it would guess, and read all.
+    found = func.array(select(times.c.begins_at).scalar_subquery(), type_=ARRAY(INSTANT))
+    is_among = shape.family.rollup.c.begins_at == func.any(found)
+    return _select_stored(shape, is_among, is_day=is_day, is_kept=False)
+
+
+def _select_kept(shape: Shape) -> list[Select[Any]]:
+    """Return what is known of rows that have expired: of whole hours, for it has no parts."""
+    begins_at = shape.family.rollup.c.begins_at
+    is_within = and_(begins_at >= _FIRST_HOUR, begins_at < _END_HOUR)
+    if not shape.has_days:
+        return [_select_stored(shape, is_within, is_day=False, is_kept=True)]
+    in_days = and_(begins_at >= _FIRST_DAY, begins_at < _END_DAY)
+    # Where the window has no whole day, its first one begins behind the end of the last.
+    beside = and_(is_within, or_(begins_at < _FIRST_DAY, begins_at >= _END_DAY))
+    return [
+        _select_stored(shape, in_days, is_day=True, is_kept=True),
+        _select_stored(shape, beside, is_day=False, is_kept=True),
+    ]
+
+
+def _select_rows(shape: Shape, ranges: CTE) -> Select[Any]:
+    """Return what the rows beside the served hours add up to."""
+    family, key = shape.family, shape.family.rows.c.id
+    place = _place_of_row(shape)
+    columns = [
+        place.label("place"),
+        *(value.label(name) for name, value in family.aggregates.items()),
+        *(cast(null(), family.rollup.c[name].type).label(name) for name in family.percentiles),
+        literal(False, Boolean).label("is_stored"),
+    ]
+    is_within = and_(key >= ranges.c.lower_id, key < ranges.c.upper_id)
+    return select(*columns).select_from(ranges).join(family.rows, is_within).group_by(place)
+
+
+def _ranges(served: CTE) -> CTE:
+    """Return the keys of the window that lie before, between and behind the served hours."""
+    begins_at = served.c.begins_at
+    previous_end = func.lag(begins_at + ONE_HOUR).over(order_by=begins_at)
+    gaps = union_all(
+        select(
+            func.coalesce(key_at(previous_end), _LOWER_ID).label("lower_id"),
+            key_at(begins_at).label("upper_id"),
+        ),
+        select(func.coalesce(key_at(func.max(begins_at) + ONE_HOUR), _LOWER_ID), _UPPER_ID),
+    ).subquery()
+    is_any = gaps.c.lower_id < gaps.c.upper_id
+    return select(gaps.c.lower_id, gaps.c.upper_id).where(is_any).cte("ranges")
+
+
+def _place_of_rollup(shape: Shape) -> ColumnElement[Any]:
+    rollup = shape.family.rollup
+    if shape.of_agents:
+        return rollup.c.agent.label("place")
+    if shape.has_steps:
+        return func.width_bucket(rollup.c.begins_at, _BEGINS).label("place")
+    return cast(null(), Text).label("place")
+
+
+def _place_of_row(shape: Shape) -> ColumnElement[Any]:
+    rows = shape.family.rows
+    if shape.of_agents:
+        return rows.c[shape.family.agent]
+    return step_of(rows.c.id) if shape.has_steps else cast(null(), Text)
+
+
+def step_of(key: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the number, from 1 on, of the step of the span that a key lies in."""
+    return func.width_bucket(key, _BEGIN_KEYS)
