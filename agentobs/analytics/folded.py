@@ -25,9 +25,10 @@ async def read_folded(
     family = shape.family
     if not span.has_hours:
         return None
-    if not (await execute(session, select_is_folded(family), span.values)).scalar_one():
+    values = span.values
+    if not (await execute(session, select_is_folded(family), values)).scalar_one():
         return None
-    found = (await execute(session, statement, span.values)).mappings()
+    found = (await execute(session, statement, values)).mappings()
     return [{**row, **family.percentiles_of(row)} for row in found]
 
 

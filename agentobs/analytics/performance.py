@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agentobs.analytics.window import Window
 
 _Event = AgentTransformationEvent
-_AGENTS = Shape(EXECUTION, of_agents=True)
+_AGENTS = Shape(EXECUTION, of_agents=True, has_steps=True)
 
 
 class AgentPerformance(Result):
@@ -93,10 +93,13 @@ async def agents(session: AsyncSession, window: Window) -> Table[AgentPerformanc
 
     From the rollups where hours are folded: percentiles are within one per cent then.
     """
-    now = await _numbers_of_agents(session, window)
-    before = window.before
-    then = await _numbers_of_agents(session, before) if before else []
-    return table_of(AgentPerformance, _compared(AgentPerformance, "agent", now, then))
+    before = require_window(window).before
+    folded = await _folded_agents(session, window, before)
+    if folded is None:
+        now = await _rows(session, select_agents(window))
+        then = await _rows(session, select_agents(before)) if before else []
+        return table_of(AgentPerformance, _compared(AgentPerformance, "agent", now, then))
+    return table_of(AgentPerformance, _compared(AgentPerformance, "agent", *folded))
 
 
 async def agent_versions(
@@ -131,10 +134,21 @@ def _numbers() -> list[ColumnElement[Any]]:
     ]
 
 
-async def _numbers_of_agents(session: AsyncSession, window: Window) -> Sequence[Mapping[Any, Any]]:
-    span = Span(require_window(window).since, window.until)
-    folded = await read_folded(session, _AGENTS, span, _select_folded_agents())
-    return await _rows(session, select_agents(window)) if folded is None else folded
+async def _folded_agents(
+    session: AsyncSession, window: Window, before: Window | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """Return the numbers of the window and of the one before; None where only rows can answer.
+
+    Both come from one statement, as two steps of one span.
+    """
+    begins = [one.since for one in (before, window) if one]
+    span = Span(begins[0], window.until, begins)
+    found = await read_folded(session, _AGENTS, span, _select_folded_agents())
+    if found is None:
+        return None
+    last = len(begins)
+    now = [row for row in found if row["step"] == last]
+    return now, [row for row in found if row["step"] != last]
 
 
 @cache
@@ -142,7 +156,8 @@ def _select_folded_agents() -> Select[Any]:
     agents = merged(_AGENTS)
     executions, duration = agents.c.executions, "total_execution_duration_ms"
     return select(
-        agents.c.place.label("agent"),
+        agents.c.step,
+        agents.c.agent,
         count_of(executions).label("executions"),
         count_of(agents.c.finished).label("finished"),
         ratio(agents.c.succeeded, agents.c.finished).label("success_rate"),
@@ -150,7 +165,7 @@ def _select_folded_agents() -> Select[Any]:
         count_of(agents.c.rated).label("rated"),
         ratio(agents.c.quality_score_sum, agents.c.rated).label("mean_quality"),
         *percentile_sources(_AGENTS, agents),
-    ).order_by(executions.desc(), agents.c.place.collate("C"))
+    ).order_by(executions.desc(), agents.c.agent.collate("C"))
 
 
 async def _rows(session: AsyncSession, statement: Select[Any]) -> Sequence[RowMapping]:

@@ -168,7 +168,7 @@ async def _folded_steps(
     shape = Shape(ROUTING, has_steps=True, has_days=not every % DAY)
     span = Span(window.since, window.until, begins)
     found = await read_folded(session, shape, span, _select_folded(shape))
-    return None if found is None else {begins[row["place"] - 1]: row for row in found}
+    return None if found is None else {begins[row["step"] - 1]: row for row in found}
 
 
 async def _folded_summary(
@@ -187,7 +187,7 @@ def _select_folded(shape: Shape) -> Select[Any]:
     found = merged(shape)
     timed = found.c.total_routing_time_us_rows
     return select(
-        found.c.place,
+        found.c.step,
         count_of(found.c.decisions).label("decisions"),
         count_of(timed).label("timed"),
         ratio(found.c.total_routing_time_us_sum, timed).label("mean_total_us"),

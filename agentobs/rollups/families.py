@@ -32,6 +32,12 @@ class Measure:
         """The name of the histogram."""
         return f"{self.name}_histogram"
 
+    def percentiles_of(self, histogram: str) -> Iterator[tuple[str, int]]:
+        """Return the percentiles of a histogram by their names."""
+        return zip(
+            self.percentiles, percentiles_of(histogram, [*self.percentiles.values()]), strict=True
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Family:
@@ -64,12 +70,13 @@ class Family:
             for name, share in measure.percentiles.items()
         }
 
-    def percentiles_of(self, row: Mapping[Any, Any]) -> dict[str, int | None]:
-        """Return the percentiles of a row that was merged: as stored, else of its histograms."""
+    def percentiles_of(self, row: Mapping[Any, Any]) -> dict[str, int]:
+        """Return the percentiles of a row that was merged, but for those that an hour stored."""
         return {
             name: value
             for measure in self.measures
-            for name, value in _percentiles(measure, row).items()
+            if (histogram := row[measure.histogram]) is not None
+            for name, value in measure.percentiles_of(histogram)
         }
 
     def _aggregates(self) -> Iterator[tuple[str, ColumnElement[Any]]]:
@@ -79,14 +86,6 @@ class Family:
             yield f"{measure.name}_rows", func.count(column)
             yield f"{measure.name}_sum", func.sum(column)
             yield measure.histogram, histogram_of(column)
-
-
-def _percentiles(measure: Measure, row: Mapping[Any, Any]) -> dict[str, int | None]:
-    histogram = row[measure.histogram]
-    if histogram is None:
-        return {name: row[name] for name in measure.percentiles}
-    found = percentiles_of(histogram, list(measure.percentiles.values()))
-    return dict(zip(measure.percentiles, found, strict=True))
 
 
 def _executions() -> Family:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Shape:
     """A table asked of each agent or of all, in steps or as a whole.
 
-    `has_days` says that no step parts a day, so that days can be read as wholes.
+    `has_days` says that a step may hold a whole day, which is read as one then.
     """
 
     family: Family
@@ -32,7 +32,8 @@ class Shape:
 class Span:
     """The window that is asked of, and the beginnings of its steps, where the shape has some.
 
-    The first step begins not after `since`, and each with an hour.
+    The first step begins not after `since`. An hour that a step parts is read row by row, and not
+    at all where its rows have expired.
     """
 
     since: datetime

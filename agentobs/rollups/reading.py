@@ -8,11 +8,14 @@ long as the server takes for its answer.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     Boolean,
+    Integer,
+    Interval,
     Text,
     Uuid,
     and_,
@@ -25,6 +28,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -33,7 +37,7 @@ from agentobs.rollups.hours import DAY, HOUR, ONE_HOUR, as_table, day_of, key_at
 from agentobs.rollups.tables import ATTACHED, INSTANT, MARKS, PARTITIONS, STATE
 
 if TYPE_CHECKING:
-    from sqlalchemy import CTE, ColumnElement, Select
+    from sqlalchemy import CTE, ColumnElement, Label, Select
 
     from agentobs.rollups.families import Family
     from agentobs.rollups.question import Shape
@@ -45,6 +49,7 @@ _LOWER_ID, _UPPER_ID = (bindparam(name, type_=Uuid()) for name in ("lower_id", "
 _BEGINS = bindparam("begins", type_=ARRAY(INSTANT))
 _BEGIN_KEYS = bindparam("begin_keys", type_=ARRAY(Uuid()))
 _HISTOGRAM = "_histogram"
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @cache
@@ -64,23 +69,23 @@ def select_is_folded(family: Family) -> Select[Any]:
 
 @cache
 def merged(shape: Shape) -> CTE:
-    """Return the answer for the values of a span: a row for each `place` that has rows.
+    """Return the answer for the values of a span: a row for each `step` and `agent` with rows.
 
-    The place is an agent, the number of a step from 1 on, or NULL for the whole window. Beside it
-    stand the family's sums, its percentiles where one hour stored them, and else the text of its
-    histograms.
+    Steps count from 1 on; both are NULL where the shape has none. Beside them stand the family's
+    sums, its percentiles where one hour stored them, and else the text of its histograms.
     """
     parts = _parts(shape)
     family = shape.family
     sums = [name for name in family.aggregates if not name.endswith(_HISTOGRAM)]
     is_one = func.max(parts.c.parts) == 1
     columns = [
-        parts.c.place,
+        parts.c.step,
+        parts.c.agent,
         *(func.sum(parts.c[name]).label(name) for name in sums),
         *(case((is_one, func.max(parts.c[name]))).label(name) for name in family.percentiles),
         *(_merged_histogram(parts, measure.histogram) for measure in family.measures),
     ]
-    return select(*columns).group_by(parts.c.place).cte("merged")
+    return select(*columns).group_by(parts.c.step, parts.c.agent).cte("merged")
 
 
 def _merged_histogram(parts: CTE, name: str) -> ColumnElement[Any]:
@@ -90,8 +95,8 @@ def _merged_histogram(parts: CTE, name: str) -> ColumnElement[Any]:
 
 
 def _parts(shape: Shape) -> CTE:
-    served = _served_hours(shape.family)
-    whole_days = _whole_days(served)
+    served = _served_hours(shape)
+    whole_days = _whole_days(shape, served)
     hours = _single_hours(served, whole_days) if shape.has_days else served
     days = [_select_served(shape, whole_days, is_day=True)] if shape.has_days else []
     found = union_all(
@@ -100,12 +105,13 @@ def _parts(shape: Shape) -> CTE:
         *_select_kept(shape),
         _select_rows(shape, _ranges(served)),
     ).subquery()
-    count = func.count().over(partition_by=found.c.place).label("parts")
+    count = func.count().over(partition_by=[found.c.step, found.c.agent]).label("parts")
     return select(*found.c, count).cte("parts")
 
 
-def _served_hours(family: Family) -> CTE:
-    """Return the whole hours of the window that are clean."""
+def _served_hours(shape: Shape) -> CTE:
+    """Return the whole hours of the window that are clean, and that no step parts."""
+    family = shape.family
     folded = select(STATE.c.folded_to).where(STATE.c.table_name == family.name).scalar_subquery()
     last = func.least(_END_HOUR, folded) - ONE_HOUR
     hours = as_table(func.generate_series(_FIRST_HOUR, last, ONE_HOUR))
@@ -115,7 +121,15 @@ def _served_hours(family: Family) -> CTE:
     is_stale = exists().where(
         stale.c.lower_id < key_at(begins_at + ONE_HOUR), stale.c.upper_id > key_at(begins_at)
     )
-    return select(begins_at.label("begins_at")).where(~is_marked, ~is_stale).cte("served")
+    found = select(begins_at.label("begins_at")).where(~is_marked, ~is_stale)
+    return found.where(_is_in_one_step(shape, begins_at, HOUR)).cte("served")
+
+
+def _is_in_one_step(shape: Shape, begins_at: ColumnElement[Any], width: timedelta) -> Any:
+    if not shape.has_steps:
+        return true()
+    last = begins_at + literal(width - _MICROSECOND, Interval)
+    return func.width_bucket(begins_at, _BEGINS) == func.width_bucket(last, _BEGINS)
 
 
 def _stale_ranges(family: Family) -> CTE:
@@ -135,10 +149,10 @@ def _stale_ranges(family: Family) -> CTE:
     return union_all(*ranges).cte("stale").prefix_with("MATERIALIZED")
 
 
-def _whole_days(served: CTE) -> CTE:
-    """Return the days of which all hours are served."""
+def _whole_days(shape: Shape, served: CTE) -> CTE:
+    """Return the days of which all hours are served, and that no step parts."""
     day = day_of(served.c.begins_at)
-    is_whole = func.count() == DAY // HOUR
+    is_whole = and_(func.count() == DAY // HOUR, _is_in_one_step(shape, day, DAY))
     return select(day.label("begins_at")).group_by(day).having(is_whole).cte("whole_days")
 
 
@@ -151,7 +165,7 @@ def _single_hours(served: CTE, whole_days: CTE) -> CTE:
 def _stored(shape: Shape) -> list[ColumnElement[Any]]:
     family, rollup = shape.family, shape.family.rollup
     return [
-        _place_of_rollup(shape),
+        *_places(shape, rollup.c.agent, func.width_bucket(rollup.c.begins_at, _BEGINS)),
         *(rollup.c[name] for name in family.aggregates),
         *(rollup.c[name] for name in family.percentiles),
         and_(~rollup.c.is_day, rollup.c.is_total).label("is_stored"),
@@ -182,28 +196,36 @@ def _select_kept(shape: Shape) -> list[Select[Any]]:
     begins_at = shape.family.rollup.c.begins_at
     is_within = and_(begins_at >= _FIRST_HOUR, begins_at < _END_HOUR)
     if not shape.has_days:
-        return [_select_stored(shape, is_within, is_day=False, is_kept=True)]
-    in_days = and_(begins_at >= _FIRST_DAY, begins_at < _END_DAY)
+        in_one_step = _is_in_one_step(shape, begins_at, HOUR)
+        return [_select_stored(shape, and_(is_within, in_one_step), is_day=False, is_kept=True)]
     # Where the window has no whole day, its first one begins behind the end of the last.
-    beside = and_(is_within, or_(begins_at < _FIRST_DAY, begins_at >= _END_DAY))
+    day = day_of(begins_at)
+    in_days = and_(day >= _FIRST_DAY, day < _END_DAY, _is_in_one_step(shape, day, DAY))
+    in_hours = and_(is_within, ~in_days, _is_in_one_step(shape, begins_at, HOUR))
     return [
-        _select_stored(shape, in_days, is_day=True, is_kept=True),
-        _select_stored(shape, beside, is_day=False, is_kept=True),
+        _select_stored(shape, and_(is_within, in_days), is_day=True, is_kept=True),
+        _select_stored(shape, in_hours, is_day=False, is_kept=True),
     ]
 
 
 def _select_rows(shape: Shape, ranges: CTE) -> Select[Any]:
     """Return what the rows beside the served hours add up to."""
     family, key = shape.family, shape.family.rows.c.id
-    place = _place_of_row(shape)
+    step, agent = _places(shape, family.rows.c[family.agent], step_of(key))
     columns = [
-        place.label("place"),
+        step,
+        agent,
         *(value.label(name) for name, value in family.aggregates.items()),
         *(cast(null(), family.rollup.c[name].type).label(name) for name in family.percentiles),
         literal(False, Boolean).label("is_stored"),
     ]
     is_within = and_(key >= ranges.c.lower_id, key < ranges.c.upper_id)
-    return select(*columns).select_from(ranges).join(family.rows, is_within).group_by(place)
+    return (
+        select(*columns)
+        .select_from(ranges)
+        .join(family.rows, is_within)
+        .group_by(step.element, agent.element)
+    )
 
 
 def _ranges(served: CTE) -> CTE:
@@ -221,20 +243,13 @@ def _ranges(served: CTE) -> CTE:
     return select(gaps.c.lower_id, gaps.c.upper_id).where(is_any).cte("ranges")
 
 
-def _place_of_rollup(shape: Shape) -> ColumnElement[Any]:
-    rollup = shape.family.rollup
-    if shape.of_agents:
-        return rollup.c.agent.label("place")
-    if shape.has_steps:
-        return func.width_bucket(rollup.c.begins_at, _BEGINS).label("place")
-    return cast(null(), Text).label("place")
-
-
-def _place_of_row(shape: Shape) -> ColumnElement[Any]:
-    rows = shape.family.rows
-    if shape.of_agents:
-        return rows.c[shape.family.agent]
-    return step_of(rows.c.id) if shape.has_steps else cast(null(), Text)
+def _places(
+    shape: Shape, agent: ColumnElement[Any], step: ColumnElement[Any]
+) -> tuple[Label[Any], Label[Any]]:
+    return (
+        (step if shape.has_steps else cast(null(), Integer)).label("step"),
+        (agent if shape.of_agents else cast(null(), Text)).label("agent"),
+    )
 
 
 def step_of(key: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -170,7 +170,7 @@ def _is_same(name: str, answer: Any, expected: Any) -> bool:
         return answer is expected
     if name.startswith(("p50", "p95", "p99")):
         # Below zero all times are one.
-        return bool(abs(answer - max(expected, 0)) <= 0.01 * max(expected, 0))
+        return bool(abs(max(answer, 0) - max(expected, 0)) <= 0.01 * max(expected, 0))
     return bool(answer == expected)
 
 
