@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy import BigInteger, Double, Text, Uuid, cast, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.results import Result, Table, read_rows, table_of
 from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.models import AgentTransformationEvent
@@ -88,7 +88,7 @@ async def errors(
     `with_messages` reads the message of each example, which may hold data of users.
     """
     statement = select_errors(window, limit=limit, with_messages=with_messages)
-    rows = [dict(row) for row in (await execute(session, statement)).mappings()]
+    rows = await read_rows(session, statement)
     return Errors(
         failed=rows[0]["failed"] if rows else 0,
         error_types=rows[0]["error_types"] if rows else 0,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Double, cast, func
 
-from agentobs.analytics.results import execute
+from agentobs.analytics.results import execute, read_rows
 from agentobs.rollups import Shape, Span, select_is_folded
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ async def read_folded(
     values = span.values
     if not (await execute(session, select_is_folded(family), values)).scalar_one():
         return None
-    found = (await execute(session, statement, values)).mappings()
-    return [{**row, **family.percentiles_of(row)} for row in found]
+    found = await read_rows(session, statement, values)
+    return [row | family.percentiles_of(row) for row in found]
 
 
 def percentile_sources(shape: Shape, merged: Any) -> list[ColumnElement[Any]]:

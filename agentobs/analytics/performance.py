@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from agentobs.analytics.aggregates import mean, percentile, rate
 from agentobs.analytics.folded import count_of, percentile_sources, ratio, read_folded
-from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.results import Result, Table, read_rows, table_of
 from agentobs.analytics.window import require_window
 from agentobs.models import AgentDefinition, AgentTransformationEvent
 from agentobs.rollups import EXECUTION, Shape, Span, merged
@@ -19,7 +19,7 @@ from agentobs.versions import version_order
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, RowMapping, Select
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from agentobs.analytics.window import Window
@@ -94,21 +94,17 @@ async def agents(session: AsyncSession, window: Window) -> Table[AgentPerformanc
     From the rollups where hours are folded: percentiles are within one per cent then.
     """
     before = require_window(window).before
-    folded = await _folded_agents(session, window, before)
-    if folded is None:
-        now = await _rows(session, select_agents(window))
-        then = await _rows(session, select_agents(before)) if before else []
-        return table_of(AgentPerformance, _compared(AgentPerformance, "agent", now, then))
-    return table_of(AgentPerformance, _compared(AgentPerformance, "agent", *folded))
+    *then, now = await numbers_of_agents(session, *([before] if before else []), window)
+    return table_of(AgentPerformance, _compared(AgentPerformance, "agent", now, *then))
 
 
 async def agent_versions(
     session: AsyncSession, window: Window, name: str
 ) -> Table[AgentVersionPerformance]:
     """Return what each version of an agent did, in the order of versions, None last."""
-    now = await _rows(session, select_agent_versions(window, name))
+    now = await read_rows(session, select_agent_versions(window, name))
     before = window.before
-    then = await _rows(session, select_agent_versions(before, name)) if before else []
+    then = await read_rows(session, select_agent_versions(before, name)) if before else ()
     found = _compared(AgentVersionPerformance, "agent_definition_id", now, then)
     return table_of(AgentVersionPerformance, sorted(found, key=_place))
 
@@ -134,21 +130,17 @@ def _numbers() -> list[ColumnElement[Any]]:
     ]
 
 
-async def _folded_agents(
-    session: AsyncSession, window: Window, before: Window | None
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-    """Return the numbers of the window and of the one before; None where only rows can answer.
+async def numbers_of_agents(session: AsyncSession, *windows: Window) -> list[list[dict[str, Any]]]:
+    """Return the numbers of each agent in windows of which each begins where the last one ends.
 
-    Both come from one statement, as two steps of one span.
+    From the rollups they come in one statement, as steps of one span.
     """
-    begins = [one.since for one in (before, window) if one]
-    span = Span(begins[0], window.until, begins)
+    span = Span(windows[0].since, windows[-1].until, [window.since for window in windows])
     found = await read_folded(session, _AGENTS, span, _select_folded_agents())
     if found is None:
-        return None
-    last = len(begins)
-    now = [row for row in found if row["step"] == last]
-    return now, [row for row in found if row["step"] != last]
+        return [await read_rows(session, select_agents(window)) for window in windows]
+    steps = range(1, len(windows) + 1)
+    return [[row for row in found if row["step"] == step] for step in steps]
 
 
 @cache
@@ -166,10 +158,6 @@ def _select_folded_agents() -> Select[Any]:
         ratio(agents.c.quality_score_sum, agents.c.rated).label("mean_quality"),
         *percentile_sources(_AGENTS, agents),
     ).order_by(executions.desc(), agents.c.agent.collate("C"))
-
-
-async def _rows(session: AsyncSession, statement: Select[Any]) -> Sequence[RowMapping]:
-    return (await execute(session, statement)).mappings().all()
 
 
 def _compared(

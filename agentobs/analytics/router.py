@@ -16,7 +16,7 @@ from sqlalchemy import ARRAY, Uuid, and_, case, func, literal, select
 
 from agentobs.analytics.aggregates import mean, percentile, rate
 from agentobs.analytics.folded import count_of, percentile_sources, ratio, read_folded
-from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.results import Result, Table, read_rows, table_of
 from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.keys import uuid7_floor
@@ -134,8 +134,8 @@ async def routing(
     known = await _folded_steps(session, window, every, begins, (metric_types, target_us))
     if known is None:
         statement = select_routing(window, every, metric_types=metric_types, target_us=target_us)
-        found = (await execute(session, statement)).mappings()
-        known = {begins[row["step"] - 1]: dict(row) for row in found}
+        found = await read_rows(session, statement)
+        known = {begins[row["step"] - 1]: row for row in found}
     buckets = [_bucket(window, every, begin, known.get(begin, {})) for begin in begins]
     return table_of(RoutingBucket, buckets)
 
@@ -151,7 +151,7 @@ async def routing_summary(
     row = await _folded_summary(session, window, (metric_types, target_us))
     if row is None:
         statement = select_routing_summary(window, metric_types=metric_types, target_us=target_us)
-        row = dict((await execute(session, statement)).mappings().one())
+        (row,) = await read_rows(session, statement)
     return RoutingSummary(**_EMPTY | row | {"begins_at": window.since, "ends_at": window.until})
 
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import ARRAY, Text, bindparam, func, literal, select, text, union_all
 
-from agentobs.analytics.aggregates import percentile, rate
+from agentobs.analytics.performance import numbers_of_agents
 from agentobs.analytics.results import Result, Table, execute, table_of
+from agentobs.analytics.router import routing_summary
 from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.keys import EPOCH
 from agentobs.models import AgentTransformationEvent, RouterPerformanceMetric
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, CompoundSelect, Row, Select
+    from sqlalchemy import CompoundSelect, Row, Select
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import InstrumentedAttribute
     from sqlalchemy.sql.elements import TextClause
@@ -93,30 +94,6 @@ class Alert(Result):
     is_firing: bool
 
 
-def select_router_checks(window: Window) -> Select[Any]:
-    """Select the router's p95 in microseconds and the cache's hit rate, each with its rows."""
-    total, hit = _Metric.total_routing_time_us, _Metric.cache_hit
-    columns: list[ColumnElement[Any]] = [
-        func.count(total).label("timed"),
-        percentile(total, 0.95).label("p95_total_us"),
-        func.count(hit).label("cache_lookups"),
-        rate(hit).label("cache_hit_rate"),
-    ]
-    return select(*columns).where(require_window(window).holds(_Metric))
-
-
-def select_agent_checks(window: Window) -> Select[Any]:
-    """Select the success rate of each agent with its finished runs, in no order."""
-    columns: list[ColumnElement[Any]] = [
-        _Event.target_agent.label("agent"),
-        func.count(_Event.success).label("finished"),
-        rate(_Event.success).label("success_rate"),
-    ]
-    return (
-        select(*columns).where(require_window(window).holds(_Event)).group_by(_Event.target_agent)
-    )
-
-
 def select_expired_rows(window: Window, retention: timedelta) -> CompoundSelect[Any]:
     """Select of each table how many rows are in months that ended so long before `window.until`.
 
@@ -160,10 +137,10 @@ async def alerts(
 async def _of_router(
     session: AsyncSession, window: Window, thresholds: AlertThresholds
 ) -> list[Alert]:
-    row = (await execute(session, select_router_checks(window))).one()
-    p95_ms = None if row.p95_total_us is None else row.p95_total_us / 1000
-    hits = _Sample(row.cache_hit_rate, row.cache_lookups, thresholds.min_rows)
-    times = _Sample(p95_ms, row.timed, thresholds.min_rows)
+    found = await routing_summary(session, window)
+    p95_ms = None if found.p95_total_us is None else found.p95_total_us / 1000
+    hits = _Sample(found.cache_hit_rate, found.cache_lookups, thresholds.min_rows)
+    times = _Sample(p95_ms, found.timed, thresholds.min_rows)
     return [
         hits.below("cache_hit_rate", None, thresholds.min_cache_hit_rate),
         times.above("routing_p95_ms", None, thresholds.max_routing_p95_ms),
@@ -173,12 +150,13 @@ async def _of_router(
 async def _of_agents(
     session: AsyncSession, window: Window, thresholds: AlertThresholds
 ) -> list[Alert]:
-    rows = await execute(session, select_agent_checks(window))
-    bound, least = thresholds.min_success_rate, thresholds.min_rows
-    return [
-        _Sample(row.success_rate, row.finished, least).below("agent_success_rate", row.agent, bound)
+    (rows,) = await numbers_of_agents(session, window)
+    samples = (
+        (row["agent"], _Sample(row["success_rate"], row["finished"], thresholds.min_rows))
         for row in rows
-    ]
+    )
+    bound = thresholds.min_success_rate
+    return [sample.below("agent_success_rate", agent, bound) for agent, sample in samples]
 
 
 async def _of_retention(

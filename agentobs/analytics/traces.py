@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Text, Uuid, any_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from agentobs.analytics.results import Table, execute, table_of
+from agentobs.analytics.results import Table, read_rows, table_of
 from agentobs.analytics.trace_building import build_trace
 from agentobs.analytics.trace_results import (
     FailedBranch,
@@ -164,9 +164,9 @@ async def trace(
     statement = select_trace_events(
         workflow, window, with_context=with_context, most_events=most_events
     )
-    events = await _rows(session, statement)
+    events = await read_rows(session, statement)
     chosen = select_trace_decisions([workflow], window, most_events=most_events)
-    decisions = await _rows(session, chosen)
+    decisions = await read_rows(session, chosen)
     is_truncated = max(len(events), len(decisions)) > most_events
     return build_trace(
         workflow, events[:most_events], decisions[:most_events], is_truncated=is_truncated
@@ -191,10 +191,10 @@ async def session_traces(
     statement = select_session_events(
         conversation, window, limit=limit, with_context=with_context, most_events=most_events
     )
-    events = await _rows(session, statement)
+    events = await read_rows(session, statement)
     of_workflow = _newest_first(_by_workflow(events[:most_events]), conversation)
     chosen = select_trace_decisions(list(of_workflow), window, most_events=most_events)
-    decisions = await _rows(session, chosen)
+    decisions = await read_rows(session, chosen)
     is_truncated = max(len(events), len(decisions)) > most_events
     told = _by_workflow(decisions[:most_events])
     traces = [
@@ -254,12 +254,6 @@ def _one_more(most_events: int) -> int:
     if most_events < 1:
         raise InvalidValueError("most_events", "must be 1 or more")
     return most_events + 1
-
-
-async def _rows(session: AsyncSession, statement: Select[Any]) -> list[Row]:
-    found = await execute(session, statement)
-    names = tuple(found.keys())
-    return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def _by_workflow(rows: Iterable[Row]) -> dict[UUID, list[Row]]:

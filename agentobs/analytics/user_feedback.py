@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import Double, Text, cast, func, select, true
 
 from agentobs.analytics.aggregates import mean
-from agentobs.analytics.results import Result, Table, execute, fetch, table_of
+from agentobs.analytics.results import Result, Table, fetch, read_rows, table_of
 from agentobs.analytics.router import rows_of
 from agentobs.errors import InvalidValueError
 from agentobs.jsonb import decode
@@ -139,7 +139,7 @@ async def feedback(
     where `metric_types` names none.
     """
     statement = select_feedback(window, metric_types=metric_types)
-    found = [dict(row) for row in (await execute(session, statement)).mappings()]
+    found = await read_rows(session, statement)
     corrections = select_corrections(
         window, limit=limit, with_details=with_details, metric_types=metric_types
     )
