@@ -161,7 +161,10 @@ def _select_folded_agents() -> Select[Any]:
 
 
 def _compared(
-    kind: type[Kind], key: str, now: Sequence[Mapping[Any, Any]], then: Sequence[Mapping[Any, Any]]
+    kind: type[Kind],
+    key: str,
+    now: Sequence[Mapping[Any, Any]],
+    then: Sequence[Mapping[Any, Any]] = (),
 ) -> list[Kind]:
     known = {row[key]: row for row in then}
     return [kind.model_validate({**row, **_deltas(row, known.get(row[key], {}))}) for row in now]
