@@ -11,12 +11,14 @@ from sqlalchemy import (
     Interval,
     Text,
     Uuid,
+    case,
     cast,
     column,
     extract,
     func,
     literal,
 )
+from sqlalchemy.dialects.postgresql import BIT
 
 from agentobs.keys import EPOCH, uuid7_floor
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+_HOUR_SECONDS, _HOUR_MS = 3600, 3_600_000
+_INSTANT = DateTime(timezone=True)
 ONE_HOUR = literal(HOUR, Interval)
 ONE_DAY = literal(DAY, Interval)
 
@@ -54,6 +58,15 @@ def key_at(hour: ColumnElement[Any]) -> ColumnElement[Any]:
     return cast(digits.concat("70008000000000000000"), Uuid)
 
 
+def hour_at(key: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the hour that any key lies in, as `hour_of` has it."""
+    digits = func.translate(func.left(cast(key, Text), 13), "-", "", type_=Text)
+    # 48 bits, and zeros before them: only from bits do digits become a number.
+    milliseconds = cast(cast(literal("x0000", Text).concat(digits), BIT(64)), BigInteger)
+    hour = func.to_timestamp(milliseconds // _HOUR_MS * _HOUR_SECONDS, type_=_INSTANT)
+    return case((key >= key_at(hour), hour), else_=hour - ONE_HOUR)
+
+
 def day_of(hour: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the day of UTC that an hour lies in."""
     return func.date_trunc("day", hour, "UTC")
@@ -69,5 +82,5 @@ def hour_of(key: UUID) -> datetime:
 
 def as_table(instants: Function[Any]) -> TableValuedAlias:
     """Return the instants of a function as a table `hours` of one column, `begins_at`."""
-    values = instants.table_valued(column("begins_at", DateTime(timezone=True)), name="hours")
+    values = instants.table_valued(column("begins_at", _INSTANT), name="hours")
     return values.render_derived()

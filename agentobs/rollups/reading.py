@@ -114,7 +114,7 @@ def _served_hours(shape: Shape) -> CTE:
     family = shape.family
     folded = select(STATE.c.folded_to).where(STATE.c.table_name == family.name).scalar_subquery()
     last = func.least(_END_HOUR, folded) - ONE_HOUR
-    hours = as_table(func.generate_series(_FIRST_HOUR, last, ONE_HOUR))
+    hours = as_table(func.generate_series(_first_hour(family), last, ONE_HOUR))
     begins_at: ColumnElement[Any] = hours.c.begins_at
     stale = _stale_ranges(family)
     is_marked = exists().where(MARKS.c.table_name == family.name, MARKS.c.hour == begins_at)
@@ -123,6 +123,15 @@ def _served_hours(shape: Shape) -> CTE:
     )
     found = select(begins_at.label("begins_at")).where(~is_marked, ~is_stale)
     return found.where(_is_in_one_step(shape, begins_at, HOUR)).cte("served")
+
+
+def _first_hour(family: Family) -> ColumnElement[Any]:
+    """Return the first hour to look at: a window may begin years before the first row."""
+    rollup = family.rollup
+    earliest = select(func.min(rollup.c.begins_at)).where(
+        rollup.c.is_total.is_(True), rollup.c.is_day.is_(False)
+    )
+    return func.greatest(_FIRST_HOUR, earliest.scalar_subquery())
 
 
 def _is_in_one_step(shape: Shape, begins_at: ColumnElement[Any], width: timedelta) -> Any:
