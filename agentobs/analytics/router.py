@@ -19,9 +19,8 @@ from agentobs.analytics.folded import count_of, percentile_sources, ratio, read_
 from agentobs.analytics.results import Result, Table, read_rows, table_of
 from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
-from agentobs.keys import uuid7_floor
 from agentobs.models import RouterPerformanceMetric
-from agentobs.rollups import DAY, HOUR, ROUTING, TARGET_US, Shape, Span, merged
+from agentobs.rollups import DAY, HOUR, ROUTING, TARGET_US, Shape, Span, key_floor, merged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -97,7 +96,7 @@ def select_routing(
     A row lies in the bucket of its key, as it lies in the window. Raises InvalidValueError as
     `routing` does.
     """
-    keys = [uuid7_floor(begin) for begin in _begins(window, every)]
+    keys = [key_floor(begin) for begin in _begins(window, every)]
     step = func.width_bucket(_Metric.id, literal(keys, ARRAY(Uuid)))
     return (
         select(step.label("step"), *_numbers(target_us))

@@ -23,7 +23,7 @@ from agentobs.maintenance.partitions import (
     rename_indexes,
     revoke_default_grants,
 )
-from agentobs.maintenance.rollups import forget_kept_rollups
+from agentobs.maintenance.rollups import take_rows_back
 from agentobs.maintenance.states import note_payload_restored, note_released, note_restored
 from agentobs.maintenance.tables import EVENT_TABLES, MonthPartition
 from agentobs.maintenance.workplace import Run, Watcher, open_run
@@ -180,12 +180,12 @@ async def _attach(run: Run, part: MonthPartition, manifest: Manifest) -> None:
         await execute_ddl(run.connection, f"DROP TABLE {leaf}")
 
     async def work() -> None:
+        await take_rows_back(run, part, part.restoration)
         await execute_ddl(run.connection, f"ALTER TABLE {loaded} RENAME TO {quoted(part.name)}")
         await rename_indexes(run, part.name, names)
         await set_foreign_keys_aside(run, part)
         await move_rows(run, part)
         await attach(run, part)
-        await forget_kept_rollups(run, part)
         await note_restored(run, part)
 
     locks = locks_to_attach(part.table, has_foreign_keys=True)
@@ -202,13 +202,13 @@ async def _merge(run: Run, part: MonthPartition) -> None:
                 f"{others:,} rows of the archive are in {part} with another content: nothing was "
                 "restored"
             )
+        await take_rows_back(run, part, part.restoration)
         await run.connection.execute(
             text(
                 f"INSERT INTO {leaf} ({columns}) OVERRIDING SYSTEM VALUE "  # noqa: S608
                 f"SELECT {columns} FROM {loaded} ON CONFLICT (id) DO NOTHING"
             )
         )
-        await forget_kept_rollups(run, part)
         await note_restored(run, part)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from agentobs.maintenance.archiving import archive_month
 from agentobs.maintenance.ddl import execute_ddl, literal_of
 from agentobs.maintenance.locks import Mode, TableLock, with_locks
-from agentobs.maintenance.rollups import ROLLUP_STATE, bring_up_to_date, keep_rollups
+from agentobs.maintenance.rollups import bring_up_to_date, keep_rollups
 from agentobs.maintenance.states import note_expired
 from agentobs.maintenance.tables import DETACHED
 from agentobs.migrations.connection import quoted
@@ -81,8 +81,6 @@ async def _detach(run: Run, part: MonthPartition, archive: str | None) -> None:
         await note_expired(run, part, archive)
 
     locks = (
-        # Whoever folds reads the table for a while: it is waited for before anybody else is.
-        TableLock(ROLLUP_STATE, "SHARE ROW EXCLUSIVE"),
         *_referenced(part, "SHARE ROW EXCLUSIVE"),
         TableLock(part.table.name, "ACCESS EXCLUSIVE"),
         TableLock(part.table.default, "ACCESS EXCLUSIVE"),

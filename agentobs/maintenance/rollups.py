@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from agentobs.maintenance.tables import EventTable, MonthPartition
     from agentobs.maintenance.workplace import Run
 
-ROLLUP_STATE = "agentobs_rollup_state"
-"""The table that is locked by whoever folds."""
-
 _FAMILIES = {family.name: family for family in rollups.FAMILIES}
 # So long an hour that has closed waits for transactions that may have written to it. Most take a
 # moment; what longer ones keep back is folded by the next run, and read row by row until then.
@@ -31,25 +28,30 @@ async def backlogs_of(run: Run, now: datetime) -> dict[str, rollups.Backlog]:
 
 
 async def fold_rollups(run: Run, step: FoldRollups) -> None:
-    """Fold what the step names; raise MaintenanceBlockedError where another one is at it."""
+    """Fold what the step names; raise MaintenanceBlockedError where something keeps it back."""
     if step.anew:
         await rollups.forget_partitions(_store(run), _FAMILIES[step.table.name])
-    await bring_up_to_date(run, step.table)
+    if left := await bring_up_to_date(run, step.table):
+        raise MaintenanceBlockedError(
+            f"hours of {step.table.name} are not folded yet, for transactions that were open when "
+            f"they closed may have written to them: {'; '.join(left)}. They are read row by row; "
+            "end these, or run again later",
+            blockers=left,
+        )
 
 
-async def bring_up_to_date(run: Run, table: EventTable) -> None:
-    """Fold all that can be folded; raise MaintenanceBlockedError where another one is at it."""
+async def bring_up_to_date(run: Run, table: EventTable) -> list[str]:
+    """Fold all that can be folded, and return who keeps the rest back.
+
+    Raises MaintenanceBlockedError where another one folds.
+    """
+    patience = min(_PATIENCE_SECONDS, run.patience_seconds)
     try:
-        await rollups.bring_up_to_date(
-            _store(run),
-            _FAMILIES[table.name],
-            datetime.now(UTC),
-            patience_seconds=min(_PATIENCE_SECONDS, run.patience_seconds),
+        return await rollups.bring_up_to_date(
+            _store(run), _FAMILIES[table.name], datetime.now(UTC), patience_seconds=patience
         )
     except ConflictError as error:
-        raise MaintenanceBlockedError(
-            f"the rollups of {table.name} are being folded by another one: run again"
-        ) from error
+        raise MaintenanceBlockedError(f"{table.name} is not folded: {error}") from error
 
 
 async def keep_rollups(run: Run, part: MonthPartition) -> None:
@@ -60,16 +62,16 @@ async def keep_rollups(run: Run, part: MonthPartition) -> None:
     family, month = _FAMILIES[part.table.name], part.month
     if not await rollups.keep_hours(_store(run), family, month.first, month.end):
         raise MaintenanceBlockedError(
-            f"{part} stays, for its hours are not folded yet: transactions are open that may have "
-            "written to them, or its triggers are off. End them (pg_stat_activity shows them), or "
-            "enable the triggers, then run again"
+            f"{part} stays, for its hours are not folded: transactions are open that may have "
+            "written to them, many of them have changed just now, or the partition's triggers are "
+            "off (`agentobs maintain` says so). Run again later, or enable the triggers"
         )
 
 
-async def forget_kept_rollups(run: Run, part: MonthPartition) -> None:
-    """Forget what was kept of a month whose rows come back in this transaction."""
+async def take_rows_back(run: Run, part: MonthPartition, loaded: str) -> None:
+    """Take rows that come back in this transaction, from a table, out of what was kept of them."""
     family, month = _FAMILIES[part.table.name], part.month
-    await rollups.forget_kept(_store(run), family, month.first, month.end)
+    await rollups.take_back(_store(run), family, loaded, month.first, month.end)
 
 
 async def are_folded_as_is(run: Run, part: MonthPartition) -> bool:

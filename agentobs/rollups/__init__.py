@@ -7,11 +7,12 @@ marks it. Whoever reads takes clean hours from the rollups, and all else row by 
 from __future__ import annotations
 
 from agentobs.rollups.families import EXECUTION, FAMILIES, ROUTING, TARGET_US, Family
-from agentobs.rollups.hours import DAY, HOUR
-from agentobs.rollups.keeping import forget_kept, is_noted, keep_hours, note_rewritten
+from agentobs.rollups.hours import DAY, HOUR, key_floor
+from agentobs.rollups.keeping import is_noted, keep_hours, note_rewritten
 from agentobs.rollups.question import Shape, Span
 from agentobs.rollups.reading import merged, select_is_folded, step_of
 from agentobs.rollups.store import Store
+from agentobs.rollups.taking_back import take_back
 from agentobs.rollups.upkeep import Backlog, backlog_of, bring_up_to_date, forget_partitions
 
 __all__ = [
@@ -28,12 +29,13 @@ __all__ = [
     "Store",
     "backlog_of",
     "bring_up_to_date",
-    "forget_kept",
     "forget_partitions",
     "is_noted",
     "keep_hours",
+    "key_floor",
     "merged",
     "note_rewritten",
     "select_is_folded",
     "step_of",
+    "take_back",
 ]

@@ -8,17 +8,30 @@ hour is folded when all of them have ended.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Boolean, Interval, bindparam, func, literal, select, text, true, update
+from sqlalchemy import (
+    Boolean,
+    Interval,
+    Text,
+    and_,
+    cast,
+    func,
+    literal,
+    select,
+    text,
+    true,
+    update,
+)
 
 from agentobs.keys import uuid7_floor
-from agentobs.rollups.families import FAMILIES
 from agentobs.rollups.hours import HOUR, floor_to
 from agentobs.rollups.tables import INSTANT, STATE
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from sqlalchemy import Select
 
     from agentobs.rollups.families import Family
     from agentobs.rollups.store import Store
@@ -41,7 +54,7 @@ _NOTE_WRITERS = text(
     """
     WITH RECURSIVE tree AS (
         SELECT oid FROM pg_class
-        WHERE relnamespace = to_regnamespace(quote_ident(:schema)) AND relname IN :tables
+        WHERE relnamespace = to_regnamespace(quote_ident(:schema)) AND relname = :table
         UNION ALL
         SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
     ),
@@ -68,20 +81,35 @@ _NOTE_WRITERS = text(
         ELSE id END)::text), '{}')
     FROM long
     """
-).bindparams(bindparam("tables", expanding=True))
+)
+_DESCRIBE = text(
+    """
+    SELECT CASE WHEN pid IS NULL THEN 'a prepared transaction (see pg_prepared_xacts)'
+    ELSE format('backend %s (%s, %s, transaction open for %s s)', pid,
+                coalesce(nullif(application_name, ''), 'no application name'),
+                coalesce(state, backend_type),
+                coalesce(round(extract(epoch FROM clock_timestamp() - xact_start))::text, '?'))
+    END
+    FROM unnest(CAST(:writers AS text[])) AS writer
+    JOIN pg_locks ON locktype = 'transactionid' AND granted AND mode = 'ExclusiveLock'
+                 AND transactionid = CAST(CAST(writer AS xid8) AS xid)
+    LEFT JOIN pg_stat_activity USING (pid)
+    ORDER BY 1
+    """
+)
 _SET_WRITERS = text("SELECT CAST(CAST(:writers AS text[]) AS xid8[])")
 
 
-async def close_hours(store: Store, now: datetime) -> None:
+async def close_hours(store: Store, family: Family, now: datetime) -> None:
     """Close the hours that ended five minutes before `now`, or the server's now, and longer ago.
 
-    Raises ConflictError where another one folds or closes.
+    The watermark is that of all tables; who may have written under the old one is noted for this
+    family alone, so that none is replaced that another one waits for.
     """
     async with store.connection.begin():
-        await store.lock()
         until = await closing_instant(store, now)
         await _move_watermark(store, until)
-        await _note_writers(store, until)
+        await _note_writers(store, family, until)
 
 
 async def closing_instant(store: Store, now: datetime) -> datetime:
@@ -99,14 +127,13 @@ async def _move_watermark(store: Store, until: datetime) -> None:
     await store.connection.execute(_ADVANCE, values)
 
 
-async def _note_writers(store: Store, until: datetime) -> None:
+async def _note_writers(store: Store, family: Family, until: datetime) -> None:
     """Note who may have written under the old watermark, in a snapshot after it moved."""
-    values = {"schema": store.schema, "tables": [family.name for family in FAMILIES]}
+    values = {"schema": store.schema, "table": family.name}
     writers = await store.connection.scalar(_NOTE_WRITERS, values)
     noted = _SET_WRITERS.bindparams(writers=writers).columns(STATE.c.closing).scalar_subquery()
-    await store.execute(
-        update(STATE).where(STATE.c.folded_to < until).values(closing_to=until, closing=noted)
-    )
+    lagging = and_(STATE.c.table_name == family.name, STATE.c.folded_to < until)
+    await store.execute(update(STATE).where(lagging).values(closing_to=until, closing=noted))
 
 
 async def are_writers_gone(store: Store, family: Family) -> bool:
@@ -114,9 +141,19 @@ async def are_writers_gone(store: Store, family: Family) -> bool:
 
     An id above the own one is of another cluster, whose dump this is.
     """
+    return not (await store.execute(_select_writers(family).limit(1))).all()
+
+
+async def writers_left(store: Store, family: Family) -> list[str]:
+    """Describe the transactions that the closing hours wait for; never by what they run."""
+    async with store.connection.begin():
+        found = list((await store.execute(_select_writers(family))).scalars())
+        return list(await store.connection.scalars(_DESCRIBE, {"writers": found}))
+
+
+def _select_writers(family: Family) -> Select[Any]:
     writers = func.unnest(STATE.c.closing).table_valued("id", name="writers").render_derived()
     is_open = ~func.pg_visible_in_snapshot(writers.c.id, func.pg_current_snapshot(), type_=Boolean)
     is_of_here = writers.c.id < func.pg_current_xact_id()
-    found = select(writers.c.id).select_from(STATE.join(writers, true()))
-    left = found.where(STATE.c.table_name == family.name, is_open, is_of_here)
-    return not (await store.execute(select(left.exists()))).scalar_one()
+    found = select(cast(writers.c.id, Text)).select_from(STATE.join(writers, true()))
+    return found.where(STATE.c.table_name == family.name, is_open, is_of_here)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Double, and_, func, literal
 
@@ -12,7 +12,7 @@ from agentobs.rollups.histogram import histogram_of, percentiles_of
 from agentobs.rollups.tables import DECISIONS, EXECUTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import ColumnElement, Table
 
@@ -41,12 +41,13 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """An event table, and the rollup that is made of it."""
+    """An event table, and the rollup that is made of it; `count` is what all its rows add up to."""
 
     rows: Table
     rollup: Table
     agent: str
-    sums: Mapping[str, ColumnElement[Any]]
+    count: str
+    sums_of: Callable[[Any], Mapping[str, ColumnElement[Any]]]
     measures: tuple[Measure, ...]
 
     @property
@@ -80,7 +81,7 @@ class Family:
         }
 
     def _aggregates(self) -> Iterator[tuple[str, ColumnElement[Any]]]:
-        yield from self.sums.items()
+        yield from self.sums_of(self.rows.c).items()
         for measure in self.measures:
             column = self.rows.c[measure.name]
             yield f"{measure.name}_rows", func.count(column)
@@ -88,55 +89,56 @@ class Family:
             yield measure.histogram, histogram_of(column)
 
 
-def _executions() -> Family:
-    rows: Any = AgentTransformationEvent.__table__
-    return Family(
-        rows=rows,
-        rollup=EXECUTIONS,
-        agent="target_agent",
-        sums={
-            "executions": func.count(),
-            "finished": func.count(rows.c.success),
-            "succeeded": func.count().filter(rows.c.success),
-            "rated": func.count(rows.c.quality_score),
-            "quality_score_sum": func.sum(rows.c.quality_score),
-        },
-        measures=(
-            Measure(
-                "total_execution_duration_ms",
-                {"p50_duration_ms": 0.5, "p95_duration_ms": 0.95, "p99_duration_ms": 0.99},
-            ),
+def _sums_of_executions(columns: Any) -> Mapping[str, ColumnElement[Any]]:
+    return {
+        "executions": func.count(),
+        "finished": func.count(columns.success),
+        "succeeded": func.count().filter(columns.success),
+        "rated": func.count(columns.quality_score),
+        "quality_score_sum": func.sum(columns.quality_score),
+    }
+
+
+def _sums_of_decisions(columns: Any) -> Mapping[str, ColumnElement[Any]]:
+    is_aged = and_(columns.cache_hit, columns.cache_age_seconds.is_not(None))
+    return {
+        "decisions": func.count(),
+        "over_target": func.count().filter(columns.total_routing_time_us >= TARGET_US),
+        "cache_lookups": func.count(columns.cache_hit),
+        "cache_hits": func.count().filter(columns.cache_hit),
+        "cache_ages": func.count().filter(is_aged),
+        "cache_age_seconds_sum": func.sum(columns.cache_age_seconds).filter(is_aged),
+    }
+
+
+EXECUTION = Family(
+    rows=cast("Table", AgentTransformationEvent.__table__),
+    rollup=EXECUTIONS,
+    agent="target_agent",
+    count="executions",
+    sums_of=_sums_of_executions,
+    measures=(
+        Measure(
+            "total_execution_duration_ms",
+            {"p50_duration_ms": 0.5, "p95_duration_ms": 0.95, "p99_duration_ms": 0.99},
         ),
-    )
-
-
-def _decisions() -> Family:
-    rows: Any = RouterPerformanceMetric.__table__
-    is_aged = and_(rows.c.cache_hit, rows.c.cache_age_seconds.is_not(None))
-    return Family(
-        rows=rows,
-        rollup=DECISIONS,
-        agent="selected_agent",
-        sums={
-            "decisions": func.count(),
-            "over_target": func.count().filter(rows.c.total_routing_time_us >= TARGET_US),
-            "cache_lookups": func.count(rows.c.cache_hit),
-            "cache_hits": func.count().filter(rows.c.cache_hit),
-            "cache_ages": func.count().filter(is_aged),
-            "cache_age_seconds_sum": func.sum(rows.c.cache_age_seconds).filter(is_aged),
-        },
-        measures=(
-            Measure(
-                "total_routing_time_us",
-                {"p50_total_us": 0.5, "p95_total_us": 0.95, "p99_total_us": 0.99},
-            ),
-            *(
-                Measure(name, {f"p95_{name}": 0.95})
-                for name in ("cache_lookup_us", "trigger_matching_us", "confidence_scoring_us")
-            ),
+    ),
+)
+ROUTING = Family(
+    rows=cast("Table", RouterPerformanceMetric.__table__),
+    rollup=DECISIONS,
+    agent="selected_agent",
+    count="decisions",
+    sums_of=_sums_of_decisions,
+    measures=(
+        Measure(
+            "total_routing_time_us",
+            {"p50_total_us": 0.5, "p95_total_us": 0.95, "p99_total_us": 0.99},
         ),
-    )
-
-
-EXECUTION, ROUTING = _executions(), _decisions()
+        *(
+            Measure(name, {f"p95_{name}": 0.95})
+            for name in ("cache_lookup_us", "trigger_matching_us", "confidence_scoring_us")
+        ),
+    ),
+)
 FAMILIES = (EXECUTION, ROUTING)

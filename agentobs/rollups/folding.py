@@ -8,27 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    and_,
-    bindparam,
-    delete,
-    func,
-    insert,
-    literal,
-    null,
-    select,
-    true,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import delete, func, literal, null, select, true, update
 
 from agentobs.keys import EPOCH, uuid7_floor
+from agentobs.rollups.adding import TIMES, add_up_days, add_up_hours, with_times
 from agentobs.rollups.closing import are_writers_gone
-from agentobs.rollups.hours import DAY, HOUR, ONE_DAY, ONE_HOUR, as_table, floor_to, hour_at, key_at
-from agentobs.rollups.tables import INSTANT, MARKS, STATE
+from agentobs.rollups.hours import DAY, HOUR, ONE_HOUR, floor_to, hour_at, key_at
+from agentobs.rollups.tables import MARKS, STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -40,17 +29,15 @@ if TYPE_CHECKING:
 HOURS_A_STEP = 100
 """So many hours are folded in one transaction: a run that is killed has little to do again."""
 
-_HOURS = as_table(func.unnest(bindparam("hours", type_=ARRAY(INSTANT))))
-_BEGINS_AT: ColumnElement[Any] = _HOURS.c.begins_at
 
-
-async def fold_marked(store: Store, family: Family) -> int:
-    """Fold some of the marked hours anew; return how many, 0 where there are none."""
+async def fold_marked(store: Store, family: Family) -> None:
+    """Fold the hours anew that are marked by now; who marks more meanwhile keeps nobody busy."""
     async with store.snapshot():
-        folded_to = await folded_instant(store, family)
-        hours = await marked_hours(store, family, until=folded_to, limit=HOURS_A_STEP)
-        await fold(store, family, hours, folded_to)
-        return len(hours)
+        hours = await marked_hours(store, family, until=await folded_instant(store, family))
+    for first in range(0, len(hours), HOURS_A_STEP):
+        async with store.snapshot():
+            folded_to = await folded_instant(store, family)
+            await fold(store, family, hours[first : first + HOURS_A_STEP], folded_to)
 
 
 async def fold_closed(store: Store, family: Family) -> int:
@@ -78,15 +65,16 @@ async def fold(
     *,
     begun: datetime | None = None,
 ) -> None:
-    """Add up the rows of some hours, and of their days where these are folded as wholes.
+    """Add up the rows of some hours, and the hours of their days that lie before `folded_to`.
 
     `begun` is an instant whose day may have been folded in part before.
     """
-    await _fold_hours(store, family, hours)
+    await add_up_hours(store, family, hours)
     touched = {floor_to(hour, DAY) for hour in (*hours, *([begun] if begun else []))}
-    await _fold_days(store, family, sorted(day for day in touched if day + DAY <= folded_to))
+    days = sorted(day for day in touched if day + DAY <= folded_to)
+    await add_up_days(store, family, days)
     marked = delete(MARKS).where(MARKS.c.table_name == family.name)
-    await _with_hours(store, marked.where(MARKS.c.hour == func.any(_array())), hours)
+    await with_times(store, marked.where(MARKS.c.hour == func.any(TIMES)), hours)
 
 
 async def is_closing(store: Store, family: Family) -> bool:
@@ -106,10 +94,9 @@ async def marked_hours(
     *,
     until: datetime,
     since: datetime = EPOCH,
-    limit: int | None = None,
 ) -> list[datetime]:
     """Return the hours that are marked, oldest first."""
-    marked = select(MARKS.c.hour).distinct().order_by(MARKS.c.hour).limit(limit)
+    marked = select(MARKS.c.hour).distinct().order_by(MARKS.c.hour)
     own = marked.where(MARKS.c.table_name == family.name)
     found = own.where(MARKS.c.hour >= since, MARKS.c.hour < until)
     return list((await store.execute(found)).scalars())
@@ -155,66 +142,3 @@ async def _advance(store: Store, family: Family, until: datetime, *, is_done: bo
 async def _forget_marks(store: Store, family: Family, *, since: datetime, until: datetime) -> None:
     own = delete(MARKS).where(MARKS.c.table_name == family.name)
     await store.execute(own.where(MARKS.c.hour >= since, MARKS.c.hour < until))
-
-
-async def _fold_hours(store: Store, family: Family, hours: Sequence[datetime]) -> None:
-    rows, rollup = family.rows, family.rollup
-    key = rows.c.id
-    await _replace(store, family, hours, is_day=False)
-    is_within = and_(key >= key_at(_BEGINS_AT), key < key_at(_BEGINS_AT + ONE_HOUR))
-    joined = _HOURS.join(rows, is_within)
-    aggregates, agent = family.aggregates, rows.c[family.agent]
-    of_agents = _values(is_day=False, is_total=False) | {"agent": agent} | aggregates
-    of_all = _values(is_day=False, is_total=True) | aggregates | family.percentiles
-    for values, groups in ((of_agents, [_BEGINS_AT, agent]), (of_all, [_BEGINS_AT])):
-        found = select(*values.values()).select_from(joined).group_by(*groups)
-        await _with_hours(store, insert(rollup).from_select(list(values), found), hours)
-
-
-async def _fold_days(store: Store, family: Family, days: Sequence[datetime]) -> None:
-    rollup = family.rollup
-    await _replace(store, family, days, is_day=True)
-    day, hour = _BEGINS_AT, rollup.alias("hour")
-    is_within = and_(
-        hour.c.begins_at >= day,
-        hour.c.begins_at < day + ONE_DAY,
-        hour.c.is_day.is_(False),
-        hour.c.is_kept.is_(False),
-    )
-    values: dict[str, Any] = _values(is_day=True, is_total=hour.c.is_total)
-    values |= {"agent": hour.c.agent}
-    values |= {name: func.sum(hour.c[name]) for name in family.aggregates}
-    found = select(*values.values()).select_from(_HOURS.join(hour, is_within))
-    grouped = found.group_by(day, hour.c.is_total, hour.c.agent)
-    await _with_hours(store, insert(rollup).from_select(list(values), grouped), days)
-
-
-def _values(*, is_day: bool, is_total: Any) -> dict[str, Any]:
-    return {
-        "begins_at": _BEGINS_AT,
-        "is_day": literal(is_day),
-        "is_total": literal(is_total) if isinstance(is_total, bool) else is_total,
-        "is_kept": literal(False),
-    }
-
-
-async def _replace(
-    store: Store, family: Family, times: Iterable[datetime], *, is_day: bool
-) -> None:
-    rollup = family.rollup
-    former = delete(rollup).where(
-        rollup.c.begins_at == func.any(_array()),
-        rollup.c.is_day.is_(is_day),
-        # What is kept of rows that are gone is added to, never replaced.
-        rollup.c.is_kept.is_(False),
-    )
-    await _with_hours(store, former, list(times))
-
-
-def _array() -> ColumnElement[Any]:
-    return bindparam("hours", type_=ARRAY(INSTANT))
-
-
-async def _with_hours(store: Store, statement: Any, hours: Sequence[datetime]) -> None:
-    if hours:
-        await store.execute(statement, {"hours": list(hours)})

@@ -32,7 +32,8 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 _HOUR_SECONDS, _HOUR_MS = 3600, 3_600_000
 _INSTANT = DateTime(timezone=True)
 ONE_HOUR = literal(HOUR, Interval)
-ONE_DAY = literal(DAY, Interval)
+# An interval of a day is one of the session's time zone.
+ONE_DAY = func.make_interval(0, 0, 0, 0, DAY // HOUR, type_=Interval)
 
 
 def floor_to(instant: datetime, width: timedelta) -> datetime:
@@ -65,6 +66,11 @@ def hour_at(key: ColumnElement[Any]) -> ColumnElement[Any]:
     milliseconds = cast(cast(literal("x0000", Text).concat(digits), BIT(64)), BigInteger)
     hour = func.to_timestamp(milliseconds // _HOUR_MS * _HOUR_SECONDS, type_=_INSTANT)
     return case((key >= key_at(hour), hour), else_=hour - ONE_HOUR)
+
+
+def key_floor(instant: datetime) -> UUID:
+    """Return the least key of an instant; a step may begin before 1970, where keys do."""
+    return uuid7_floor(max(instant, EPOCH))
 
 
 def day_of(hour: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -1,14 +1,15 @@
-"""What becomes of a month's rollups when its rows go, come back, or move to another table."""
+"""What becomes of a month's rollups when its rows go, or move to another table."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, exists, insert, select, update
+from sqlalchemy import and_, delete, exists, select, update
 
 from agentobs.keys import uuid7_floor
 from agentobs.rollups.folding import fold, folded_instant, marked_hours
-from agentobs.rollups.tables import ATTACHED, PARTITIONS
+from agentobs.rollups.partitions import note_attached
+from agentobs.rollups.tables import ATTACHED, IS_AS_NOTED, PARTITIONS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from agentobs.rollups.store import Store
 
 
+# All writers of the table wait while these are folded: of more, the next try comes after a fold.
+_MOST_HOURS = 24
+
+
 async def keep_hours(store: Store, family: Family, since: datetime, until: datetime) -> bool:
     """Keep the rollups of hours whose partition goes in this transaction; False where they lag.
 
-    They begin and end with the partition's keys, and the caller holds a lock that keeps all
-    writers away from it. What is kept is added to whatever is written to these hours later.
+    Raises ConflictError where another one folds. The hours begin and end with the partition's keys,
+    and the caller holds a lock that keeps all writers away from it. What is kept is added to
+    whatever is written to these hours later.
     """
     await store.lock()
     folded_to = await folded_instant(store, family)
@@ -31,9 +37,13 @@ async def keep_hours(store: Store, family: Family, since: datetime, until: datet
         return False
     # Nobody writes, so that each statement sees what the others do, as in one snapshot.
     hours = await marked_hours(store, family, since=since, until=until)
+    if len(hours) > _MOST_HOURS:
+        return False
     await fold(store, family, hours, folded_to)
-    ordinary = _within(family, since, until, is_kept=False)
-    await store.execute(update(family.rollup).where(ordinary).values(is_kept=True))
+    rollup = family.rollup
+    within = and_(rollup.c.begins_at >= since, rollup.c.begins_at < until)
+    kept = update(rollup).where(within, rollup.c.is_kept.is_(False)).values(is_kept=True)
+    await store.execute(kept)
     await store.execute(delete(PARTITIONS).where(_is_of(PARTITIONS, family, since, until)))
     return True
 
@@ -44,22 +54,12 @@ async def note_rewritten(store: Store, family: Family, since: datetime, until: d
     What changed in the former one before this transaction took it has marked its hours.
     """
     await store.execute(delete(PARTITIONS).where(_is_of(PARTITIONS, family, since, until)))
-    attached = select(*ATTACHED.c).where(_is_of(ATTACHED, family, since, until))
-    names = [column.name for column in ATTACHED.c]
-    await store.execute(insert(PARTITIONS).from_select(names, attached))
-
-
-async def forget_kept(store: Store, family: Family, since: datetime, until: datetime) -> None:
-    """Forget what was kept of hours whose rows come back in this transaction."""
-    await store.execute(delete(family.rollup).where(_within(family, since, until, is_kept=True)))
+    await note_attached(store, _is_of(ATTACHED, family, since, until))
 
 
 async def is_noted(store: Store, family: Family, since: datetime, until: datetime) -> bool:
     """Tell whether the hours of a partition were folded from it as it is."""
-    is_same = and_(
-        ATTACHED.c.partition == PARTITIONS.c.partition, ATTACHED.c.print == PARTITIONS.c.print
-    )
-    found = exists().where(is_same, _is_of(PARTITIONS, family, since, until))
+    found = exists().where(IS_AS_NOTED, _is_of(PARTITIONS, family, since, until))
     return bool((await store.execute(select(found))).scalar_one())
 
 
@@ -68,11 +68,4 @@ def _is_of(table: Table, family: Family, since: datetime, until: datetime) -> Co
         table.c.table_name == family.name,
         table.c.lower_id == uuid7_floor(since),
         table.c.upper_id == uuid7_floor(until),
-    )
-
-
-def _within(family: Family, since: datetime, until: datetime, *, is_kept: bool) -> Any:
-    rollup = family.rollup
-    return and_(
-        rollup.c.begins_at >= since, rollup.c.begins_at < until, rollup.c.is_kept.is_(is_kept)
     )

@@ -7,20 +7,20 @@ marked, and it is noted as it is by then: both in one snapshot.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, delete, exists, insert, select, union
 
 from agentobs.keys import EPOCH
 from agentobs.rollups.folding import busy_hours, folded_instant
 from agentobs.rollups.hours import HOUR, hour_of
-from agentobs.rollups.tables import ATTACHED, MARKS, PARTITIONS
+from agentobs.rollups.tables import ATTACHED, IS_AS_NOTED, MARKS, PARTITIONS
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement
 
     from agentobs.rollups.families import Family
     from agentobs.rollups.store import Store
@@ -35,11 +35,6 @@ class Range(NamedTuple):
 
     lower_id: UUID
     upper_id: UUID
-
-
-_IS_NOTED = and_(
-    PARTITIONS.c.partition == ATTACHED.c.partition, PARTITIONS.c.print == ATTACHED.c.print
-)
 
 
 async def note_partitions(store: Store, family: Family) -> int:
@@ -72,11 +67,11 @@ async def unwatched_partitions(store: Store, family: Family) -> int:
 
 
 def _changed() -> ColumnElement[bool]:
-    return and_(ATTACHED.c.print.is_not(None), ~exists().where(_IS_NOTED).correlate(ATTACHED))
+    return and_(ATTACHED.c.print.is_not(None), ~exists().where(IS_AS_NOTED).correlate(ATTACHED))
 
 
 def _gone() -> ColumnElement[bool]:
-    return ~exists().where(_IS_NOTED).correlate(PARTITIONS)
+    return ~exists().where(IS_AS_NOTED).correlate(PARTITIONS)
 
 
 async def _changed_ranges(store: Store, family: Family) -> list[Range]:
@@ -120,10 +115,13 @@ def _hour_after(key: UUID) -> datetime:
 
 
 async def _note(store: Store, family: Family) -> None:
-    columns: list[ColumnElement[Any]] = [
-        ATTACHED.c[name] for name in ("partition", "table_name", "print", "lower_id", "upper_id")
-    ]
-    present: Select[Any] = select(*columns).where(ATTACHED.c.table_name == family.name, _changed())
     await store.execute(delete(PARTITIONS).where(PARTITIONS.c.table_name == family.name, _gone()))
-    names = [column.name for column in columns]
+    await note_attached(store, and_(ATTACHED.c.table_name == family.name, _changed()))
+
+
+async def note_attached(store: Store, condition: ColumnElement[bool]) -> None:
+    """Note partitions as they are, but for those that lack a trigger."""
+    names = [column.name for column in PARTITIONS.c]
+    found = select(*(ATTACHED.c[name] for name in names))
+    present = found.where(condition, ATTACHED.c.print.is_not(None))
     await store.execute(insert(PARTITIONS).from_select(names, present))

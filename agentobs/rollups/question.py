@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agentobs.keys import uuid7_floor
-from agentobs.rollups.hours import DAY, HOUR, ceil_to, floor_to
+from agentobs.rollups.hours import DAY, HOUR, ceil_to, floor_to, key_floor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,9 +48,11 @@ class Span:
     @property
     def values(self) -> dict[str, Any]:
         """The parameters of the statement."""
+        first_hour, end_hour = ceil_to(self.since, HOUR), floor_to(self.until, HOUR)
         return {
-            "first_hour": ceil_to(self.since, HOUR),
-            "end_hour": floor_to(self.until, HOUR),
+            "first_hour": first_hour,
+            "middle": first_hour + (end_hour - first_hour) / 2,
+            "end_hour": end_hour,
             "first_day": ceil_to(self.since, DAY),
             "end_day": floor_to(self.until, DAY),
             "lower_id": uuid7_floor(self.since),
@@ -62,5 +64,5 @@ class Span:
     def _steps(self) -> dict[str, Any]:
         if not self.begins:
             return {}
-        keys = [uuid7_floor(begin) for begin in self.begins]
+        keys = [key_floor(begin) for begin in self.begins]
         return {"begins": list(self.begins), "begin_keys": keys}

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from agentobs.rollups.hours import DAY, HOUR, ONE_HOUR, as_table, day_of, key_at
-from agentobs.rollups.tables import ATTACHED, INSTANT, MARKS, PARTITIONS, STATE
+from agentobs.rollups.tables import ATTACHED, INSTANT, IS_AS_NOTED, MARKS, PARTITIONS, STATE
 
 if TYPE_CHECKING:
     from sqlalchemy import CTE, ColumnElement, Label, Select
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from agentobs.rollups.families import Family
     from agentobs.rollups.question import Shape
 
-_FIRST_HOUR, _END_HOUR, _FIRST_DAY, _END_DAY = (
-    bindparam(name, type_=INSTANT) for name in ("first_hour", "end_hour", "first_day", "end_day")
+_FIRST_HOUR, _MIDDLE, _END_HOUR, _FIRST_DAY, _END_DAY = (
+    bindparam(name, type_=INSTANT)
+    for name in ("first_hour", "middle", "end_hour", "first_day", "end_day")
 )
 _LOWER_ID, _UPPER_ID = (bindparam(name, type_=Uuid()) for name in ("lower_id", "upper_id"))
 _BEGINS = bindparam("begins", type_=ARRAY(INSTANT))
@@ -54,9 +55,13 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @cache
 def select_is_folded(family: Family) -> Select[Any]:
-    """Select whether a whole hour of a span is folded, or kept: else only rows can answer."""
+    """Select whether the rollups are to answer: where half of a span is folded, or some is kept.
+
+    Rows are added up faster without bins; and who sees some of the rows only gets what these say.
+    """
     rollup = family.rollup
-    is_folded = exists().where(STATE.c.table_name == family.name, STATE.c.folded_to > _FIRST_HOUR)
+    is_folded = exists().where(STATE.c.table_name == family.name, STATE.c.folded_to >= _MIDDLE)
+    is_filtered = exists().where(ATTACHED.c.table_name == family.name, ATTACHED.c.is_filtered)
     is_kept = exists().where(
         rollup.c.is_total.is_(True),
         rollup.c.is_day.is_(False),
@@ -64,7 +69,7 @@ def select_is_folded(family: Family) -> Select[Any]:
         rollup.c.begins_at >= _FIRST_HOUR,
         rollup.c.begins_at < _END_HOUR,
     )
-    return select(or_(is_folded, is_kept))
+    return select(and_(or_(is_folded, is_kept), ~is_filtered))
 
 
 @cache
@@ -146,12 +151,9 @@ def _stale_ranges(family: Family) -> CTE:
 
     They are read once: each hour asks for them.
     """
-    is_same = and_(
-        PARTITIONS.c.partition == ATTACHED.c.partition, PARTITIONS.c.print == ATTACHED.c.print
-    )
     ranges = (
         select(table.c.lower_id, table.c.upper_id).where(
-            table.c.table_name == family.name, ~exists().where(is_same).correlate(table)
+            table.c.table_name == family.name, ~exists().where(IS_AS_NOTED).correlate(table)
         )
         for table in (ATTACHED, PARTITIONS)
     )

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    and_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, OID
 
@@ -66,8 +67,18 @@ ATTACHED = Table(
     Column("print", Text),
     Column("lower_id", Uuid),
     Column("upper_id", Uuid),
+    Column("is_filtered", Boolean),
 )
-"""A view: the partitions as they are; `print` is NULL where a trigger is missing or off."""
+"""A view: the partitions as they are.
+
+`print` is NULL where a trigger is missing or off; `is_filtered` where policies hide rows from the
+role that asks.
+"""
+
+IS_AS_NOTED = and_(
+    PARTITIONS.c.partition == ATTACHED.c.partition, PARTITIONS.c.print == ATTACHED.c.print
+)
+"""The condition that a partition is what it was when its hours were folded."""
 
 
 def _rollup(name: str, columns: Iterable[Column[object]]) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
 
-from agentobs.rollups.closing import close_hours, closing_instant
+from agentobs.rollups.closing import close_hours, closing_instant, writers_left
 from agentobs.rollups.folding import (
     busy_hours,
     fold_closed,
@@ -66,33 +66,39 @@ async def backlog_of(store: Store, family: Family, now: datetime) -> Backlog:
 
 async def bring_up_to_date(
     store: Store, family: Family, now: datetime, *, patience_seconds: float
-) -> bool:
-    """Fold all that can be folded; return whether no closed hour is left.
+) -> list[str]:
+    """Fold all that can be folded; return who keeps the rest back, described.
 
-    Waits for `patience_seconds` for transactions that may have written to an hour before it
-    closed; what they keep back is folded by a later call. Raises ConflictError where another one
-    folds.
+    These are transactions that were open when hours closed, and may have written to them. They are
+    waited for as long as `patience_seconds`; a later call folds what they have kept back. Raises
+    ConflictError where another one folds.
     """
-    await note_partitions(store, family)
-    # What an earlier call closed comes first: its writers may have ended, and new ones begun.
-    await _fold_all(store, family)
-    await close_hours(store, now)
-    await _fold_all(store, family)
-    deadline = time.monotonic() + patience_seconds
-    while await is_closing(store, family) and time.monotonic() < deadline:
+    async with store.alone():
+        await note_partitions(store, family)
+        await fold_marked(store, family)
+        # What an earlier call closed comes first: its writers may have ended, and new ones begun.
+        await _fold_all_closed(store, family)
+        await close_hours(store, family, now)
+        return await _fold_patiently(store, family, time.monotonic() + patience_seconds)
+
+
+async def _fold_patiently(store: Store, family: Family, deadline: float) -> list[str]:
+    while True:
+        await _fold_all_closed(store, family)
+        if not await is_closing(store, family):
+            return []
+        left = await writers_left(store, family)
+        if left and time.monotonic() >= deadline:
+            return left
         await asyncio.sleep(_PAUSE_SECONDS)
-        await _fold_all(store, family)
-    return not await is_closing(store, family)
 
 
-async def _fold_all(store: Store, family: Family) -> None:
-    for step in (fold_marked, fold_closed):
-        while await step(store, family):
-            pass
+async def _fold_all_closed(store: Store, family: Family) -> None:
+    while await fold_closed(store, family):
+        pass
 
 
 async def forget_partitions(store: Store, family: Family) -> None:
     """Forget what the hours of a table were folded from, so that all are read and folded anew."""
-    async with store.connection.begin():
-        await store.lock()
+    async with store.alone(), store.connection.begin():
         await store.execute(delete(PARTITIONS).where(PARTITIONS.c.table_name == family.name))

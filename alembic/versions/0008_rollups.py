@@ -49,8 +49,7 @@ COMMENTS = {
 
 
 def upgrade() -> None:
-    # A lock that does not come soon is given up: whoever waits for it stalls all behind it.
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    _take_locks("SHARE ROW EXCLUSIVE")
     _create_state()
     _create_rollups()
     for table, comment in COMMENTS.items():
@@ -59,11 +58,12 @@ def upgrade() -> None:
     _create_function()
     for table in (EVENTS, METRICS):
         _watch(table)
+    _forget_what_came_back()
     _hand_over()
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    _take_locks("ACCESS EXCLUSIVE")
     op.execute(f"DROP VIEW {ATTACHED}")
     for table in (EVENTS, METRICS):
         for moment in ("inserted", "updated", "deleted"):
@@ -74,6 +74,32 @@ def downgrade() -> None:
         op.execute(f"DROP TABLE {table}")
     for table in (EXECUTIONS, DECISIONS):
         _drop_rollup(table)
+
+
+def _take_locks(mode: str) -> None:
+    """Take the locks of both tables, or none, for a moment and again.
+
+    Each is waited for less than a deadlock is looked for: of a writer and this transaction, each
+    with a lock that the other one wants, it is this one that gives up.
+    """
+    op.execute("SET LOCAL lock_timeout = '500ms'")
+    op.execute(f"""
+        DO $$
+        BEGIN
+            FOR attempt IN 1..20 LOOP
+                BEGIN
+                    LOCK TABLE {EVENTS}, {METRICS} IN {mode} MODE;
+                    RETURN;
+                EXCEPTION WHEN lock_not_available THEN
+                    IF attempt = 20 THEN
+                        RAISE;
+                    END IF;
+                END;
+                PERFORM pg_sleep(0.2 + random() / 5);
+            END LOOP;
+        END
+        $$
+    """)
 
 
 def _create_state() -> None:
@@ -196,6 +222,8 @@ def _create_view() -> None:
         SELECT root.relname AS table_name, part.oid AS partition,
                CASE WHEN part.relkind = 'r' AND watching.always = 3
                     THEN part.relfilenode || ' ' || watching.prints END AS print,
+               -- Sums know no policies: who sees some rows only is to read these.
+               row_security_active(root.oid) AS is_filtered,
                coalesce(substring(bounds FROM 'FROM \\(''([0-9a-f-]{{36}})''\\)')::uuid,
                         '00000000-0000-0000-0000-000000000000') AS lower_id,
                coalesce(substring(bounds FROM 'TO \\(''([0-9a-f-]{{36}})''\\)')::uuid,
@@ -230,6 +258,8 @@ def _create_function() -> None:
         CREATE FUNCTION {FUNCTION} RETURNS trigger
         LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $agentobs$
         DECLARE
+            transaction constant text := pg_current_xact_id()::text;
+            closed_ms constant bigint := (SELECT last_value >> 16 FROM {{schema}}.{WATERMARK});
             -- The hours that this transaction has marked: what is set so goes with the transaction
             -- or the savepoint, as the marks do.
             marked text := coalesce(current_setting('agentobs.marked_hours', true), '');
@@ -237,6 +267,9 @@ def _create_function() -> None:
             number bigint;
             mark text;
         BEGIN
+            IF NOT starts_with(marked, transaction || ':') THEN
+                marked := transaction || ':';
+            END IF;
             FOREACH key IN ARRAY ARRAY[OLD.id, NEW.id] LOOP
                 CONTINUE WHEN key IS NULL;
                 number := ('x0000' || translate(left(key::text, 13), '-', ''))::bit(64)::bigint
@@ -246,11 +279,15 @@ def _create_function() -> None:
                 THEN
                     number := number - 1;
                 END IF;
-                mark := ',' || TG_ARGV[0] || ' ' || number || ',';
+                -- A row may have moved to an hour that is open; and none lies before 1970.
+                CONTINUE WHEN number * 3600000 >= closed_ms OR number < 0;
+                -- By the partition's number: another schema has tables of the same names.
+                mark := ',' || TG_RELID || ' ' || number || ',';
                 CONTINUE WHEN strpos(marked, mark) > 0;
                 INSERT INTO {{schema}}.{MARKS} (table_name, hour)
                 VALUES (TG_ARGV[0], to_timestamp(number * 3600));
-                marked := right(marked || mark, 2000);
+                marked := transaction || ':'
+                          || right(substr(marked, length(transaction) + 2) || mark, 2000);
                 PERFORM set_config('agentobs.marked_hours', marked, true);
             END LOOP;
             RETURN NULL;
@@ -296,8 +333,23 @@ def _is_closed(key: str) -> str:
     return f"uuid_send({key}) < int8send(pg_sequence_last_value('{WATERMARK}'))"
 
 
+def _forget_what_came_back() -> None:
+    """Forget what was kept by this revision before of months that were restored since."""
+    for table, rollup in ((EVENTS, EXECUTIONS), (METRICS, DECISIONS)):
+        op.execute(f"""
+            DELETE FROM {rollup}
+            USING agentobs_partitions
+            WHERE table_name = '{table}' AND expired_at IS NULL AND restored_at IS NOT NULL
+              AND begins_at >= month::timestamp AT TIME ZONE 'UTC'
+              AND begins_at < (month + interval '1 month') AT TIME ZONE 'UTC'
+        """)
+
+
 def _hand_over() -> None:
-    """Give all to the owner of the event tables; who may read these may read what they add up to."""
+    """Give all to the owner of the event tables; who may read these may read what they add up to.
+
+    But for tables whose policies show each role other rows.
+    """
     tables = ", ".join(f"'{name}'" for name in (*COMMENTS, ATTACHED))
     op.execute(f"""
         DO $$
@@ -317,7 +369,7 @@ def _hand_over() -> None:
                     SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC'
                                     ELSE quote_ident(pg_get_userbyid(grantee)) END AS role
                     FROM pg_class, aclexplode(relacl)
-                    WHERE privilege_type = 'SELECT' AND grantee <> relowner
+                    WHERE privilege_type = 'SELECT' AND grantee <> relowner AND NOT relrowsecurity
                       AND (pg_class.oid = '{EVENTS}'::regclass AND name <> '{DECISIONS}'
                            OR pg_class.oid = '{METRICS}'::regclass AND name <> '{EXECUTIONS}')
                 LOOP

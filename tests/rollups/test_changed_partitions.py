@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 from support.event_rows import EVENTS, METRICS
-from support.maintenance import folds_left, maintained
+from support.maintenance import folds_left, letting_go, maintained
 from support.rollups import (
     DAY,
     EVERYTHING,
@@ -27,7 +27,7 @@ from support.rollups import (
 from support.shell import connect
 
 from agentobs.analytics import routing_summary
-from agentobs.maintenance import Policy, plan_maintenance
+from agentobs.maintenance import Month, Policy, plan_maintenance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -126,6 +126,19 @@ async def test_rows_that_come_while_a_trigger_is_off_are_read(
         await look.execute(text(f"ALTER TABLE {METRICS} ENABLE ALWAYS TRIGGER {trigger}"))
     await check(agentobs_database)
     assert not (await plan_maintenance(settings=agentobs_database)).notes
+
+
+async def test_a_month_is_rewritten_though_a_trigger_of_the_table_itself_is_not_always_on(
+    agentobs_database: DatabaseSettings, look: AsyncConnection
+) -> None:
+    # A partition takes its triggers from there: the rewritten one is read row by row.
+    trigger = f"trigger_{METRICS}_rollups_inserted"
+    await look.execute(text(f"ALTER TABLE ONLY {METRICS} ENABLE TRIGGER {trigger}"))
+
+    await maintained(agentobs_database, letting_go(Month(2024, 3), "keep_payload"))
+
+    await store_rows(agentobs_database, decision(NOON, 9))
+    await check(agentobs_database)
 
 
 async def test_a_month_that_is_made_for_rows_in_default_is_folded_from_there(

@@ -194,6 +194,21 @@ async def test_a_key_of_another_version_lies_in_the_hour_that_its_order_says(
     assert before.decisions == 1
 
 
+async def test_the_week_with_which_1970_begins_is_a_step(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    begin = datetime(1970, 1, 1, tzinfo=UTC)
+    await store_rows(agentobs_database, decision(begin + HOUR))
+    window = Window(begin, begin + 9 * DAY)
+
+    async with opened(agentobs_database) as session:
+        for _ in range(2):
+            steps = await routing(session, window, 7 * DAY)
+            assert [step.decisions for step in steps] == [1, 0]
+            assert not steps[0].is_whole
+            await fold(agentobs_database)
+
+
 async def test_nothing_is_left_to_do_after_a_fold(agentobs_database: DatabaseSettings) -> None:
     await store_rows(agentobs_database, decision(NOON), run(NOON))
     async with folder(agentobs_database) as store:
@@ -210,6 +225,6 @@ async def test_nothing_is_left_to_do_after_a_fold(agentobs_database: DatabaseSet
 async def test_who_folds_keeps_another_one_away_without_a_wait(
     agentobs_database: DatabaseSettings,
 ) -> None:
-    async with folder(agentobs_database) as store, store.snapshot():
+    async with folder(agentobs_database) as store, store.alone():
         with pytest.raises(ConflictError):
             await fold(agentobs_database)

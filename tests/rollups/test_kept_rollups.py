@@ -154,6 +154,51 @@ async def test_rows_that_come_back_take_the_place_of_what_was_kept(
     assert (await answers(agentobs_database))[0].decisions == ROWS
 
 
+async def test_only_what_comes_back_is_taken_out_of_what_was_kept(
+    agentobs_database: DatabaseSettings, tmp_path: Path
+) -> None:
+    await store_rows(agentobs_database, *rows())
+    await maintained(agentobs_database, letting_go(MARCH))
+    late = [decision(NOON + number * MINUTE, 7, selected_agent="late") for number in range(3)]
+    await store_rows(agentobs_database, *late, run(NOON, 7))
+    await maintained(agentobs_database, letting_go(MARCH, archive=tmp_path))
+    before = await answers(agentobs_database)
+    assert before[0].decisions == ROWS + 3
+
+    for manifest in list_archives(tmp_path):
+        for _ in range(2):
+            await restore(manifest.location, settings=agentobs_database)
+
+    after = await answers(agentobs_database)
+    assert after[0].decisions == ROWS + 3
+    assert after[0].mean_total_us == before[0].mean_total_us
+    assert [step.decisions for step in after[1]] == [step.decisions for step in before[1]]
+    assert [step.decisions for step in after[2]] == [step.decisions for step in before[2]]
+    assert [row.executions for row in after[3]] == [ROWS + 1]
+    await maintained(agentobs_database)
+    assert await answers(agentobs_database) == after
+
+
+async def test_rows_of_another_database_take_nothing_away(
+    agentobs_database: DatabaseSettings,
+    agentobs_empty_database: DatabaseSettings,
+    tmp_path: Path,
+) -> None:
+    other = agentobs_empty_database
+    await migrations.upgrade(settings=other)
+    await store_rows(other, decision(NOON, 5, selected_agent="agent-z"))
+    await maintained(other, letting_go(MARCH, archive=tmp_path))
+    await store_rows(agentobs_database, *rows())
+    await maintained(agentobs_database, letting_go(MARCH))
+
+    (archive,) = list_archives(tmp_path)
+    await restore(archive.location, settings=agentobs_database)
+
+    for _ in range(2):
+        assert (await answers(agentobs_database))[0].decisions == ROWS + 1
+        await maintained(agentobs_database)
+
+
 async def test_hours_stay_folded_when_the_payload_of_their_month_goes(
     agentobs_database: DatabaseSettings,
 ) -> None:

@@ -17,6 +17,7 @@ from support.rollups import (
     decision,
     differences,
     fold,
+    folder,
     marked,
     opened,
     run,
@@ -24,9 +25,9 @@ from support.rollups import (
 )
 from support.shell import connect
 
-from agentobs import AgentTransformationEvent, RouterPerformanceMetric
+from agentobs import AgentTransformationEvent, RouterPerformanceMetric, migrations
 from agentobs.keys import uuid7_at
-from agentobs.rollups import EXECUTION, ROUTING
+from agentobs.rollups import EXECUTION, ROUTING, backlog_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -178,6 +179,88 @@ async def test_a_mark_outlives_a_savepoint_that_marked_its_hour_and_was_rolled_b
     assert await marked(look) == [NOON]
     async with opened(agentobs_database) as session:
         assert await differences(session) == []
+
+
+async def test_a_mark_in_one_schema_is_none_in_another(
+    agentobs_database: DatabaseSettings, look: AsyncConnection
+) -> None:
+    other = agentobs_database.model_copy(update={"schema_name": "other"})
+    await migrations.upgrade(settings=other)
+    await fold(other)
+
+    async with opened(agentobs_database) as session:
+        for schema in ("public", "other"):
+            await session.execute(
+                text(
+                    f"INSERT INTO {schema}.router_performance_metrics "
+                    "(id, metric_type, measured_at) VALUES (:key, 'x', :instant)"
+                ),
+                {"key": uuid7_at(NOON), "instant": NOON},
+            )
+        await session.commit()
+
+    assert await marked(look) == [NOON]
+    await look.execute(text("SET search_path = other"))
+    assert await marked(look) == [NOON]
+
+
+async def test_what_a_session_has_set_hides_no_mark(
+    agentobs_database: DatabaseSettings, look: AsyncConnection
+) -> None:
+    await look.execute(text("BEGIN"))
+    for number in range(2):
+        await look.execute(
+            text(
+                "INSERT INTO router_performance_metrics (id, metric_type, measured_at) "
+                "VALUES (:key, 'x', :instant)"
+            ),
+            {"key": uuid7_at(NOON + number * HOUR), "instant": NOON},
+        )
+    # As a host's code may, that keeps settings for its connection.
+    await look.execute(
+        text(
+            "SELECT set_config('agentobs.marked_hours', "
+            "current_setting('agentobs.marked_hours'), false)"
+        )
+    )
+    await look.execute(text("COMMIT"))
+    await fold(agentobs_database)
+    assert await marked(look) == []
+
+    await look.execute(
+        text(
+            "INSERT INTO router_performance_metrics (id, metric_type, measured_at) "
+            "VALUES (:key, 'x', :instant)"
+        ),
+        {"key": uuid7_at(NOON), "instant": NOON},
+    )
+
+    assert await marked(look) == [NOON]
+
+
+async def test_keys_before_all_windows_and_far_in_the_future_mark_nothing_for_good(
+    agentobs_database: DatabaseSettings, look: AsyncConnection
+) -> None:
+    for key in ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff"):
+        await look.execute(
+            text(
+                "INSERT INTO router_performance_metrics (id, metric_type, measured_at) "
+                "VALUES (CAST(:key AS uuid), 'x', 'infinity')"
+            ),
+            {"key": key},
+        )
+    await look.execute(
+        text(
+            "UPDATE router_performance_metrics SET id = 'ffffffff-ffff-4fff-bfff-fffffffffffe' "
+            "WHERE measured_at = :noon"
+        ),
+        {"noon": NOON},
+    )
+
+    assert await marked(look) == [NOON]
+    await fold(agentobs_database)
+    async with folder(agentobs_database) as store:
+        assert not await backlog_of(store, ROUTING, LATER)
 
 
 async def test_a_row_that_is_written_into_a_partition_marks_its_hour(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import func, select, text, update
+from support.maintenance import maintained
 from support.rollups import (
     DAY,
     HOUR,
@@ -18,13 +20,15 @@ from support.rollups import (
     folded_to,
     marked,
     opened,
+    run,
     store_rows,
 )
 from support.shell import connect
 
 from agentobs import RouterPerformanceMetric
+from agentobs.errors import MaintenanceBlockedError
 from agentobs.keys import uuid7_at
-from agentobs.rollups import ROUTING
+from agentobs.rollups import FAMILIES, ROUTING
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -158,6 +162,72 @@ async def test_one_who_keeps_writing_does_not_keep_back_what_others_have_closed(
         async with connect(agentobs_database) as look:
             assert await folded_to(look) == NOON + HOUR
         await second.rollback()
+
+
+async def test_writers_that_overlap_hold_up_no_table_for_ever(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    await store_rows(agentobs_database, decision(NOON), run(NOON))
+    async with opened(agentobs_database) as first, opened(agentobs_database) as second:
+        first.add(decision(LATER + DAY))
+        await first.flush()
+        assert not await fold(agentobs_database, LATER)
+        second.add(decision(LATER + DAY))
+        await second.flush()
+        await first.commit()
+        assert not await fold(agentobs_database, LATER + HOUR)
+        async with connect(agentobs_database) as look:
+            for family in FAMILIES:
+                assert await folded_to(look, family) >= LATER - HOUR
+        await second.commit()
+
+
+async def test_who_keeps_hours_back_is_named(agentobs_database: DatabaseSettings) -> None:
+    await store_rows(agentobs_database, decision(NOON))
+    async with opened(agentobs_database) as writer:
+        writer.add(decision(NOON))
+        await writer.flush()
+        pid = (await writer.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+
+        with pytest.raises(MaintenanceBlockedError) as caught:
+            await maintained(agentobs_database, patience_seconds=0)
+
+        await writer.commit()
+    (blocker,) = caught.value.blockers
+    assert blocker.startswith(f"backend {pid} (")
+    assert "idle in transaction" in blocker
+
+
+async def test_one_who_keeps_marking_hours_keeps_no_run_busy(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    await store_rows(agentobs_database, decision(NOON))
+    await fold(agentobs_database)
+    is_over = asyncio.Event()
+
+    async def mark() -> None:
+        async with connect(agentobs_database) as look:
+            while not is_over.is_set():
+                await look.execute(INTO_LEAF, {"key": uuid7_at(NOON), "instant": NOON})
+
+    marking = asyncio.create_task(mark())
+    for _ in range(3):
+        assert await fold(agentobs_database)
+    is_over.set()
+    await marking
+    async with opened(agentobs_database) as session:
+        assert await differences(session) == []
+
+
+async def test_who_looks_at_the_tables_of_the_rollups_keeps_no_fold_back(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    await store_rows(agentobs_database, decision(NOON))
+    async with opened(agentobs_database) as host:
+        await host.execute(text("ANALYZE agentobs_rollup_state"))
+        await host.execute(text("ANALYZE agentobs_rollup_marks"))
+        assert await fold(agentobs_database)
+        await host.rollback()
 
 
 async def test_a_reader_with_an_old_snapshot_gets_what_its_rows_say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,21 @@ if TYPE_CHECKING:
     from agentobs import DatabaseSettings
 
 TABLES = metadata.sorted_tables
+WAIT = text(
+    """
+    DO $$
+    BEGIN
+        WHILE NOT EXISTS (
+            SELECT FROM pg_locks WHERE NOT granted AND database =
+            (SELECT oid FROM pg_database WHERE datname = current_database())
+        ) LOOP
+            NULL;
+        END LOOP;
+    END
+    $$
+    """
+)
+"""Until somebody waits for a lock in this database."""
 
 
 def columns(connection: Connection, table: Table) -> dict[str, tuple[str, bool]]:
@@ -97,6 +113,57 @@ async def test_who_may_read_the_rows_may_read_what_they_add_up_to(
         assert (await routing_summary(session, EVERYTHING)).decisions == 1
         with pytest.raises(Exception, match="permission denied"):
             await agents(session, EVERYTHING)
+
+
+async def test_who_may_see_some_rows_only_gets_what_these_say(
+    agentobs_database: DatabaseSettings, role: str
+) -> None:
+    await store_rows(
+        agentobs_database,
+        decision(NOON, selected_agent="mine"),
+        decision(NOON, selected_agent="other"),
+    )
+    await migrations.downgrade("0007", settings=agentobs_database)
+    async with connect(agentobs_database) as look:
+        for statement in (
+            f"GRANT SELECT ON router_performance_metrics TO {role}",
+            "ALTER TABLE router_performance_metrics ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY mine ON router_performance_metrics USING (selected_agent = 'mine')",
+        ):
+            await look.execute(text(statement))
+    await migrations.upgrade(settings=agentobs_database)
+    await fold(agentobs_database)
+
+    async with connect(agentobs_database) as look:
+        shared = "agentobs_rollup_state, agentobs_routing_rollups, agentobs_attached_partitions"
+        denied = await look.scalar(
+            text(f"SELECT has_table_privilege('{role}', 'agentobs_routing_rollups', 'SELECT')")
+        )
+        assert denied is False
+        # An operator may have granted more than the migration did.
+        await look.execute(text(f"GRANT SELECT ON {shared} TO {role}"))
+    async with opened(agentobs_database) as session:
+        assert (await routing_summary(session, EVERYTHING)).decisions == 2
+        await session.execute(text(f"SET ROLE {role}"))
+        assert (await routing_summary(session, EVERYTHING)).decisions == 1
+
+
+async def test_a_writer_is_not_ended_by_the_upgrade(agentobs_database: DatabaseSettings) -> None:
+    await migrations.downgrade("0007", settings=agentobs_database)
+    async with opened(agentobs_database) as writer:
+        writer.add(decision(NOON))
+        await writer.flush()
+        upgrade = asyncio.create_task(migrations.upgrade(settings=agentobs_database))
+        async with connect(agentobs_database) as look:
+            await look.execute(WAIT)
+        writer.add(run(NOON))
+        await writer.flush()
+        await writer.commit()
+        await upgrade
+
+    await fold(agentobs_database)
+    async with opened(agentobs_database) as session:
+        assert await differences(session) == []
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ async def fold(
             await bring_up_to_date(store, family, now, patience_seconds=patience_seconds)
             for family in families
         ]
-    return all(done)
+    return not any(done)
 
 
 async def marked(connection: AsyncConnection, family: Family = ROUTING) -> list[datetime]:
