@@ -6,6 +6,7 @@ for `refresh_agent_scores`.
 
 ::
 
+    recent_workflows    which there were
     traces              workflows as trees, with their decisions and critical paths
     trace_tree          the tree itself, without a database
     performance         what agents did, also by version
@@ -52,6 +53,7 @@ from agentobs.analytics.performance import (
     select_agent_versions,
     select_agents,
 )
+from agentobs.analytics.recent_workflows import Workflow, select_workflows, workflows
 from agentobs.analytics.reliability import (
     Calibration,
     GroupCalibration,
@@ -122,6 +124,7 @@ __all__ = [
     "WeightSuggestion",
     "Weights",
     "Window",
+    "Workflow",
     "agent_versions",
     "agents",
     "alerts",
@@ -148,9 +151,11 @@ __all__ = [
     "select_routing",
     "select_routing_summary",
     "select_slowest",
+    "select_workflows",
     "session_traces",
     "slowest",
     "suggest_weights",
     "trace",
     "update_agent_scores",
+    "workflows",
 ]

@@ -34,9 +34,10 @@ async def read_folded(
 
 def percentile_sources(shape: Shape, merged: Any) -> list[ColumnElement[Any]]:
     """Return the columns from which `read_folded` makes the percentiles."""
-    family = shape.family
-    histograms = (measure.histogram for measure in family.measures)
-    return [merged.c[name] for name in (*family.percentiles, *histograms)]
+    names = [*shape.family.percentiles]
+    for measure in shape.family.measures:
+        names += [measure.histogram, f"{measure.name}_rows", f"{measure.name}_sum"]
+    return [merged.c[name] for name in names]
 
 
 def count_of(total: ColumnElement[Any]) -> ColumnElement[int]:

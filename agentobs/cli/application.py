@@ -31,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(name="status")(status.command)
+app.command(name="workflows")(reading.workflows_command)
 app.command(name="trace")(trace.command)
 app.add_typer(agents.app, name="agents")
 app.command(name="routing")(reading.routing_command)

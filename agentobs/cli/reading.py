@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from agentobs.analytics.handoff_graph import handoffs
+from agentobs.analytics.recent_workflows import workflows
 from agentobs.analytics.reliability import Calibration, calibration
 from agentobs.analytics.router import routing
 from agentobs.analytics.thresholds import alerts
@@ -23,6 +24,7 @@ from agentobs.cli.answers import (
     show,
 )
 from agentobs.cli.database import open_session_factory
+from agentobs.errors import AgentobsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,6 +47,7 @@ _CALIBRATION = (
 )  # fmt: skip
 _BINS = ("low_confidence", "high_confidence", "count", "mean_confidence", "success_rate")
 _HANDOFFS = ("source_agent", "target_agent", "count", "success_rate", "mean_ms")
+_WORKFLOWS = ("correlation_id", "began_at", "first_agent", "runs", "failed", "running")
 _ALERTS = ("name", "subject", "value", "bound", "rows", "has_enough_data", "is_firing")
 # Checks of the tables, one for each of many; below such a share of their bound they tell nothing.
 _TABLE_CHECKS = frozenset({"expired_rows_age_days", "partition_rows"})
@@ -81,7 +84,7 @@ def calibration_command(
 ) -> None:
     """Show how well the router's confidence foretells success.
 
-    CSV has the groups, without their bins.
+    CSV has the groups, with their bins and intervals as JSON; the whole is in JSON alone.
     """
     if by not in {"agent", "strategy"}:
         raise typer.BadParameter("give agent or strategy", param_hint="--by")
@@ -116,6 +119,25 @@ def handoffs_command(
             show(table, tuple(table.row_kind().model_fields), as_json=False, as_csv=False)
 
 
+def workflows_command(
+    since: Since = "24h",  # type: ignore[assignment]  # as above
+    only: Annotated[
+        str | None, typer.Option(help="Show only those with a run that failed, or is running.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show so many at most.")] = 20,
+    *,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show the newest workflows: `agentobs trace ID` shows one of them as a tree."""
+    if only not in {None, "failed", "running"}:
+        raise typer.BadParameter("give failed or running", param_hint="--only")
+    answer = ask(
+        lambda session: workflows(session, since, only, limit=limit)  # type: ignore[arg-type]
+    )
+    show(answer, _WORKFLOWS, as_json=as_json, as_csv=as_csv)
+
+
 def alerts_command(
     since: Since = "24h",  # type: ignore[assignment]  # as above
     *,
@@ -128,11 +150,16 @@ def alerts_command(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Check the thresholds; exit code 1 where one is crossed.
+    """Check the thresholds; exit code 1 where one is crossed, 3 where none could be checked.
 
     JSON and CSV have all checks.
     """
-    answer = ask(lambda session: alerts(session, since))
+    try:
+        answer = ask(lambda session: alerts(session, since))
+    except AgentobsError as error:
+        # To who watches, a database that does not answer is another thing than an alert.
+        typer.echo(f"agentobs: {error}", err=True)
+        raise typer.Exit(3) from error
     if every_check or as_json or as_csv:
         show(answer, _ALERTS, as_json=as_json, as_csv=as_csv)
     else:

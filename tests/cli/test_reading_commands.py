@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WORKFLOW = UUID("0190a7f8-2d3e-7c41-b1aa-5f0d1c2b3a49")
 LONG_NAME = "agent-with-a-name-that-is-longer-than-most"
 HOSTILE = "[red]agent[/red]\x1b[31m<script>"
-READING = ("status", "agents", "routing", "calibration", "handoffs", "alerts")
+READING = ("status", "workflows", "agents", "routing", "calibration", "handoffs", "alerts")
 
 
 @pytest.fixture
@@ -209,8 +209,12 @@ def test_on_a_database_that_is_not_migrated_they_say_what_to_run(
     monkeypatch.setenv("AGENTOBS_DATABASE_URL", url_of(agentobs_empty_database))
     for command in READING:
         found = run(command)
-        assert isinstance(found.exception, AgentobsError)
-        assert "run `agentobs db upgrade`" in str(found.exception)
+        assert "run `agentobs db upgrade`" in f"{found.exception} {found.output}"
+        # To who watches alerts, exit code 1 says that one fires.
+        if command == "alerts":
+            assert found.exit_code == 3
+        else:
+            assert isinstance(found.exception, AgentobsError)
 
 
 def test_the_shell_completes_commands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +232,29 @@ def test_the_shell_completes_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_series_without_a_decision_is_one_line_and_whole_for_programs() -> None:
     assert run("routing").stdout == "nothing in this window\n"
     assert len(json.loads(run("routing", "--json").stdout)) in {24, 25}
+
+
+@pytest.mark.usefixtures("workflow")
+def test_workflows_are_found_for_a_look_at_one_of_them() -> None:
+    found = json.loads(run("workflows", "--only", "failed", "--json").stdout)
+
+    assert [row["correlation_id"] for row in found] == [str(WORKFLOW)]
+    assert str(WORKFLOW) in run("workflows").stdout
+    assert run("workflows", "--only", "running").stdout.startswith("nothing")
+    refused = run("workflows", "--only", "stuck")
+    assert refused.exit_code == 2
+    assert "failed or running" in refused.output
+
+
+def test_that_nothing_could_be_checked_is_another_exit_code_than_an_alert(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AGENTOBS_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+
+    found = run("alerts")
+
+    assert found.exit_code == 3
+    assert "agentobs: " in found.output
 
 
 @pytest.mark.usefixtures("workflow")

@@ -137,6 +137,16 @@ async def test_percentiles_of_an_hour_are_exact(agentobs_database: DatabaseSetti
     assert (step.p50_total_us, step.p95_total_us, step.p99_total_us) == (10_009, 10_039, 10_039)
 
 
+async def test_one_row_of_an_agent_has_its_own_time(agentobs_database: DatabaseSettings) -> None:
+    await store_rows(agentobs_database, run(NOON, 12_345), run(NOON, 10, target_agent="agent-b"))
+    await fold(agentobs_database)
+
+    async with opened(agentobs_database) as session:
+        found = await agents(session, EVERYTHING)
+
+    assert [row.p95_duration_ms for row in found] == [12_345, 10]
+
+
 async def test_days_are_made_of_hours_and_only_of_whole_ones(
     agentobs_database: DatabaseSettings,
 ) -> None:
