@@ -196,6 +196,10 @@ def _create_rollup(
     op.execute(f"""
         CREATE INDEX IF NOT EXISTS idx_{table}_time ON {table} (is_total, is_day, begins_at)
     """)
+    # Most databases keep none of it, and each question asks.
+    op.execute(f"""
+        CREATE INDEX IF NOT EXISTS idx_{table}_kept ON {table} (begins_at) WHERE is_kept
+    """)
     op.execute(f"COMMENT ON COLUMN {table}.is_kept IS 'Whether its rows have expired since'")
     op.execute(f"COMMENT ON COLUMN {table}.agent IS 'NULL where is_total, or none was chosen'")
 
