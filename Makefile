@@ -56,9 +56,11 @@ bench: $(READY) ## Measure, beside the floor in the same run
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.retention
 	$(BIN)/python -m benchmarks.maintenance_stalls
+	$(BIN)/python -m benchmarks.rollups
 
 .PHONY: bench-large
 bench-large: $(READY) ## The same for ten million rows in each event table; says what disk it takes
+	$(BIN)/python -m benchmarks.rollups --rows 10000000
 	$(BIN)/python -m benchmarks.growth --rows 10000000
 
 .PHONY: docs
