@@ -75,15 +75,11 @@ def _window(text: str) -> Window:
     return Window.last(timedelta(**{_UNITS[match[2]]: int(match[1])}))
 
 
-Since = Annotated[
-    Window,
-    typer.Option(
-        "--since",
-        parser=_window,
-        metavar="TIME",
-        help="How far back to look: 90m, 24h, 7d or 4w.",
-    ),
-]
+_SINCE = typer.Option(
+    "--since", parser=_window, metavar="TIME", help="How far back to look: 90m, 24h, 7d or 4w."
+)
+Since = Annotated[Window, _SINCE]
+SinceIfAny = Annotated[Window | None, _SINCE]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import InstrumentedAttribute  # noqa: TC002 (pydantic reads what is beside it)
 
-from agentobs.analytics import Window
 from agentobs.analytics.results import Result, Table, table_of
 from agentobs.analytics.thresholds import Alert, alerts
-from agentobs.cli.answers import AsJson, console, grid, plain
+from agentobs.cli.answers import AsCsv, AsJson, Since, console, grid, plain, show, shown
 from agentobs.embedded.default import with_database
 from agentobs.keys import instant_of, is_time_ordered
 from agentobs.maintenance.catalog import read_state
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from agentobs.analytics import Window
     from agentobs.maintenance.catalog import TableState
     from agentobs.settings import DatabaseSettings
 
-_ALERTS_SINCE = timedelta(hours=24)
 _KEYS: dict[str, InstrumentedAttribute[UUID]] = {
     "agent_transformation_events": AgentTransformationEvent.id,
     "router_performance_metrics": RouterPerformanceMetric.id,
@@ -82,20 +81,28 @@ class Status(BaseModel):
     alerts: Table[Alert]
 
 
-def command(*, as_json: AsJson = False) -> None:
+def command(
+    since: Since = "24h",  # type: ignore[assignment]  # Typer parses the default, too
+    *,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
     """Show the server, the revision, connections, tables, partitions, lag and alerts.
 
-    Alerts are those of the last 24 hours that fire: `agentobs alerts` shows all checks.
+    Alerts are those of the window that fire: `agentobs alerts` shows all checks. CSV has the
+    tables alone.
     """
     with with_database(read_settings()) as settings:
-        found = asyncio.run(_status(settings))
-    if as_json:
+        found = asyncio.run(_status(settings, since))
+    if as_csv:
+        show(found.tables, (), as_json=as_json, as_csv=True)
+    elif as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
-        _print_status(found)
+        _print_status(found, since)
 
 
-async def _status(settings: DatabaseSettings) -> Status:
+async def _status(settings: DatabaseSettings, since: Window) -> Status:
     async with Database(settings) as database:
         health = await database.health()
         async with database.session() as session:
@@ -103,7 +110,7 @@ async def _status(settings: DatabaseSettings) -> Status:
             schema = Schema(settings.schema_name or server["schema_name"])
             connection = await session.connection()
             states = await read_state(connection, schema)
-            checks = await alerts(session, Window.last(_ALERTS_SINCE))
+            checks = await alerts(session, since)
             return Status(
                 health=health,
                 schema_name=schema.name,
@@ -144,7 +151,7 @@ async def _lag(session: AsyncSession, key: InstrumentedAttribute[UUID]) -> float
     return max(0.0, (datetime.now(UTC) - instant_of(newest)).total_seconds())
 
 
-def _print_status(found: Status) -> None:
+def _print_status(found: Status, since: Window) -> None:
     out, health = console(), found.health
     out.print(plain(f"PostgreSQL {health.server_version}, answered in {health.latency_ms:.1f} ms"))
     revision = f"schema {found.schema_name} at revision {health.revision}"
@@ -159,6 +166,7 @@ def _print_status(found: Status) -> None:
             rows = f"about {table.default_rows:,} rows of {table.table}"
             out.print(plain(f"{rows} are in no month (DEFAULT)"))
     out.print()
-    out.print(plain("alerts of the last 24 hours" if found.alerts else "no alert in 24 hours"))
+    window = f"since {shown('', since.since)} UTC"
+    out.print(plain(f"alerts {window}" if found.alerts else f"no alert {window}"))
     if found.alerts:
         out.print(grid(list(found.alerts), _ALERTS))

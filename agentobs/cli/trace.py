@@ -9,7 +9,7 @@ import typer
 
 from agentobs.analytics.trace_tree import Link
 from agentobs.analytics.traces import trace
-from agentobs.cli.answers import AsCsv, AsJson, console, plain, show, shown
+from agentobs.cli.answers import AsCsv, AsJson, SinceIfAny, console, plain, show, shown
 from agentobs.cli.reading import ask
 
 if TYPE_CHECKING:
@@ -23,16 +23,18 @@ _MOST_LEVELS = 30
 
 def command(
     workflow: Annotated[str, typer.Argument(metavar="ID", help="The workflow's correlation id.")],
+    since: SinceIfAny = None,
     *,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
     """Show a workflow as a tree: who became whom, how long it took, what failed.
 
-    A star marks the critical path. Exit code 1 where there is no such workflow.
+    `agentobs workflows` lists ids; with --since no older month is looked into. A star marks the
+    critical path. Exit code 1 where there is no such workflow.
     """
     key = _key(workflow)
-    answer = ask(lambda session: trace(session, key))
+    answer = ask(lambda session: trace(session, key, window=since))
     if as_json or as_csv:
         show(answer.nodes if as_csv else answer, (), as_json=as_json, as_csv=as_csv)
     else:

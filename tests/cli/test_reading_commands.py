@@ -246,6 +246,17 @@ def test_workflows_are_found_for_a_look_at_one_of_them() -> None:
     assert "failed or running" in refused.output
 
 
+@pytest.mark.usefixtures("workflow")
+def test_status_and_trace_know_windows_and_csv() -> None:
+    tables = list(csv.DictReader(io.StringIO(run("status", "--since", "7d", "--csv").stdout)))
+    assert [row["table"] for row in tables] == [
+        "agent_transformation_events",
+        "router_performance_metrics",
+    ]
+    assert "since " in run("status", "--since", "1h").stdout
+    assert run("trace", str(WORKFLOW), "--since", "1h").exit_code == 0
+
+
 def test_that_nothing_could_be_checked_is_another_exit_code_than_an_alert(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
