@@ -14,7 +14,7 @@ from sqlalchemy import text
 from agentobs.maintenance.archiving import archive_month
 from agentobs.maintenance.ddl import execute_ddl, literal_of
 from agentobs.maintenance.locks import Mode, TableLock, with_locks
-from agentobs.maintenance.rollups import bring_up_to_date, keep_rollups
+from agentobs.maintenance.rollups import bring_up_to_date, keep_rollups, require_kept
 from agentobs.maintenance.states import note_expired
 from agentobs.maintenance.tables import DETACHED
 from agentobs.migrations.connection import quoted
@@ -73,8 +73,11 @@ async def _with_usual_name(run: Run, part: MonthPartition) -> MonthPartition:
 async def _detach(run: Run, part: MonthPartition, archive: str | None) -> None:
     root, leaf = run.schema.qualified(part.table.name), run.schema.qualified(part.name)
 
-    async def work() -> None:
+    async def prepare() -> None:
         await keep_rollups(run, part)
+
+    async def work() -> None:
+        await require_kept(run, part)
         await execute_ddl(run.connection, f"ALTER TABLE {root} DETACH PARTITION {leaf}")
         comment = f"COMMENT ON TABLE {leaf} IS {literal_of(DETACHED)}"
         await execute_ddl(run.connection, comment)
@@ -86,7 +89,7 @@ async def _detach(run: Run, part: MonthPartition, archive: str | None) -> None:
         TableLock(part.table.default, "ACCESS EXCLUSIVE"),
         TableLock(part.name, "ACCESS EXCLUSIVE"),
     )
-    await with_locks(run, locks, work)
+    await with_locks(run, locks, work, prepare=prepare)
 
 
 async def _forget_former_ids(run: Run, part: MonthPartition) -> None:

@@ -55,17 +55,31 @@ async def bring_up_to_date(run: Run, table: EventTable) -> list[str]:
 
 
 async def keep_rollups(run: Run, part: MonthPartition) -> None:
-    """Keep the rollups of a month that goes in this transaction, which holds it alone.
+    """Keep the rollups of a month that goes later in this transaction.
 
     Raises MaintenanceBlockedError where they lag behind the month.
     """
     family, month = _FAMILIES[part.table.name], part.month
     if not await rollups.keep_hours(_store(run), family, month.first, month.end):
-        raise MaintenanceBlockedError(
-            f"{part} stays, for its hours are not folded: transactions are open that may have "
-            "written to them, many of them have changed just now, or the partition's triggers are "
-            "off (`agentobs maintain` says so). Run again later, or enable the triggers"
-        )
+        raise _stays(part)
+
+
+async def require_kept(run: Run, part: MonthPartition) -> None:
+    """Make sure, under the locks, that a month is as it was when its rollups were kept.
+
+    Raises MaintenanceBlockedError where it is not.
+    """
+    family, month = _FAMILIES[part.table.name], part.month
+    if not await rollups.are_still_kept(_store(run), family, month.first, month.end):
+        raise _stays(part)
+
+
+def _stays(part: MonthPartition) -> MaintenanceBlockedError:
+    return MaintenanceBlockedError(
+        f"{part} stays, for its hours are not folded: transactions are open that may have "
+        "written to them, or they have changed just now, or the partition's triggers are off "
+        "(`agentobs maintain` says so). Run again later, or enable the triggers"
+    )
 
 
 async def take_rows_back(run: Run, part: MonthPartition, loaded: str) -> None:

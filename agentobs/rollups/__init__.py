@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agentobs.rollups.families import EXECUTION, FAMILIES, ROUTING, TARGET_US, Family
 from agentobs.rollups.hours import DAY, HOUR, key_floor
-from agentobs.rollups.keeping import is_noted, keep_hours, note_rewritten
+from agentobs.rollups.keeping import are_still_kept, is_noted, keep_hours, note_rewritten
 from agentobs.rollups.question import Shape, Span
 from agentobs.rollups.reading import merged, select_is_folded, step_of
 from agentobs.rollups.store import Store
@@ -27,6 +27,7 @@ __all__ = [
     "Shape",
     "Span",
     "Store",
+    "are_still_kept",
     "backlog_of",
     "bring_up_to_date",
     "forget_partitions",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, delete, exists, select, update
 
 from agentobs.keys import uuid7_floor
-from agentobs.rollups.folding import fold, folded_instant, marked_hours
+from agentobs.rollups.folding import folded_instant, marked_hours
 from agentobs.rollups.partitions import note_attached
 from agentobs.rollups.tables import ATTACHED, IS_AS_NOTED, PARTITIONS
 
@@ -20,30 +20,35 @@ if TYPE_CHECKING:
     from agentobs.rollups.store import Store
 
 
-# All writers of the table wait while these are folded: of more, the next try comes after a fold.
-_MOST_HOURS = 24
-
-
 async def keep_hours(store: Store, family: Family, since: datetime, until: datetime) -> bool:
-    """Keep the rollups of hours whose partition goes in this transaction; False where they lag.
+    """Keep the rollups of hours whose partition goes later in this transaction; False if they lag.
 
-    Raises ConflictError where another one folds. The hours begin and end with the partition's keys,
-    and the caller holds a lock that keeps all writers away from it. What is kept is added to
-    whatever is written to these hours later.
+    They begin and end with the partition's keys. This takes its time, and no lock that others feel:
+    once writers are kept away, `are_still_kept` tells whether one came between. What is kept is
+    added to whatever is written to these hours later. Raises ConflictError where another one folds.
     """
     await store.lock()
     folded_to = await folded_instant(store, family)
     if folded_to < until or not await is_noted(store, family, since, until):
         return False
-    # Nobody writes, so that each statement sees what the others do, as in one snapshot.
-    hours = await marked_hours(store, family, since=since, until=until)
-    if len(hours) > _MOST_HOURS:
+    if await marked_hours(store, family, since=since, until=until):
         return False
-    await fold(store, family, hours, folded_to)
     rollup = family.rollup
     within = and_(rollup.c.begins_at >= since, rollup.c.begins_at < until)
     kept = update(rollup).where(within, rollup.c.is_kept.is_(False)).values(is_kept=True)
     await store.execute(kept)
+    return True
+
+
+async def are_still_kept(store: Store, family: Family, since: datetime, until: datetime) -> bool:
+    """Tell whether nothing has changed since `keep_hours`, and forget the partition if so.
+
+    The caller holds a lock that keeps all writers away from it.
+    """
+    if not await is_noted(store, family, since, until):
+        return False
+    if await marked_hours(store, family, since=since, until=until):
+        return False
     await store.execute(delete(PARTITIONS).where(_is_of(PARTITIONS, family, since, until)))
     return True
 

@@ -24,8 +24,9 @@ from support.shell import connect
 from agentobs import RouterPerformanceMetric, migrations
 from agentobs.analytics import Window, agents, routing, routing_summary
 from agentobs.errors import MaintenanceBlockedError
-from agentobs.maintenance import Month, release, restore
+from agentobs.maintenance import Month, release, restore, retention
 from agentobs.maintenance.archive import list_archives
+from agentobs.maintenance.rollups import keep_rollups
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +104,28 @@ async def test_what_changed_last_is_folded_before_it_goes(
     await maintained(agentobs_database, letting_go(MARCH))
 
     assert (await answers(agentobs_database))[0].mean_total_us == 7
+
+
+async def test_a_month_that_changes_while_it_is_to_go_stays_until_the_next_run(
+    agentobs_database: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_rows(agentobs_database, *rows())
+    await maintained(agentobs_database)
+
+    async def keep_and_change(*arguments: Any) -> None:
+        await keep_rollups(*arguments)
+        # After the look at the hours, and before the locks.
+        await store_rows(agentobs_database, decision(NOON, 7), run(NOON, 7))
+
+    monkeypatch.setattr(retention, "keep_rollups", keep_and_change)
+    with pytest.raises(MaintenanceBlockedError, match="changed just now"):
+        await maintained(agentobs_database, letting_go(MARCH))
+    monkeypatch.undo()
+    assert (await answers(agentobs_database))[0].decisions == ROWS + 2
+
+    await maintained(agentobs_database, letting_go(MARCH))
+
+    assert (await answers(agentobs_database))[0].decisions == ROWS + 2
 
 
 async def test_late_rows_of_a_month_that_is_gone_are_added_and_kept_in_their_turn(

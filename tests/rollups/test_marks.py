@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from agentobs import DatabaseSettings
 
 Metric, Event = RouterPerformanceMetric, AgentTransformationEvent
+INSERT = text(
+    "INSERT INTO router_performance_metrics (id, metric_type, measured_at) "
+    "VALUES (:key, 'x', :instant)"
+)
 
 
 @pytest_asyncio.fixture
@@ -210,10 +214,7 @@ async def test_what_a_session_has_set_hides_no_mark(
     await look.execute(text("BEGIN"))
     for number in range(2):
         await look.execute(
-            text(
-                "INSERT INTO router_performance_metrics (id, metric_type, measured_at) "
-                "VALUES (:key, 'x', :instant)"
-            ),
+            INSERT,
             {"key": uuid7_at(NOON + number * HOUR), "instant": NOON},
         )
     # As a host's code may, that keeps settings for its connection.
@@ -228,10 +229,7 @@ async def test_what_a_session_has_set_hides_no_mark(
     assert await marked(look) == []
 
     await look.execute(
-        text(
-            "INSERT INTO router_performance_metrics (id, metric_type, measured_at) "
-            "VALUES (:key, 'x', :instant)"
-        ),
+        INSERT,
         {"key": uuid7_at(NOON), "instant": NOON},
     )
 
@@ -284,10 +282,7 @@ async def test_rows_that_a_replication_brings_mark_their_hours(
     await look.execute(text("SET session_replication_role = replica"))
     values = {"key": uuid7_at(NOON), "instant": NOON}
     await look.execute(
-        text(
-            "INSERT INTO router_performance_metrics (id, metric_type, measured_at) "
-            "VALUES (:key, 'x', :instant)"
-        ),
+        INSERT,
         values,
     )
 
@@ -315,10 +310,7 @@ async def test_a_role_that_may_only_insert_marks_hours_too(look: AsyncConnection
     try:
         await look.execute(text("SET ROLE rollup_writer"))
         await look.execute(
-            text(
-                "INSERT INTO router_performance_metrics (id, metric_type, measured_at) "
-                "VALUES (:key, 'x', :instant)"
-            ),
+            INSERT,
             {"key": uuid7_at(NOON), "instant": NOON},
         )
     finally:
