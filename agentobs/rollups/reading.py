@@ -179,8 +179,19 @@ def _stored(shape: Shape) -> list[ColumnElement[Any]]:
         *_places(shape, rollup.c.agent, func.width_bucket(rollup.c.begins_at, _BEGINS)),
         *(rollup.c[name] for name in family.aggregates),
         *(rollup.c[name] for name in family.percentiles),
-        and_(~rollup.c.is_day, rollup.c.is_total).label("is_stored"),
+        _has_percentiles(family).label("is_stored"),
     ]
+
+
+def _has_percentiles(family: Family) -> ColumnElement[bool]:
+    """Tell whether a row of the rollup stores what its histograms would give."""
+    rollup = family.rollup
+    known = (
+        or_(rollup.c[f"{measure.name}_rows"] == 0, rollup.c[name].is_not(None))
+        for measure in family.measures
+        for name in measure.percentiles
+    )
+    return and_(~rollup.c.is_day, rollup.c.is_total, *known)
 
 
 def _select_stored(

@@ -202,6 +202,24 @@ async def test_only_what_comes_back_is_taken_out_of_what_was_kept(
     assert await answers(agentobs_database) == after
 
 
+async def test_percentiles_are_known_of_what_is_left_when_some_rows_came_back(
+    agentobs_database: DatabaseSettings, tmp_path: Path
+) -> None:
+    await store_rows(agentobs_database, decision(NOON, 500))
+    await maintained(agentobs_database, letting_go(MARCH))
+    await store_rows(agentobs_database, decision(NOON, 900))
+    await maintained(agentobs_database, letting_go(MARCH, archive=tmp_path))
+    (archive,) = list_archives(tmp_path)
+    await restore(archive.location, settings=agentobs_database)
+    async with connect(agentobs_database) as look:
+        await look.execute(text(f"DELETE FROM {METRICS}"))
+
+    async with opened(agentobs_database) as session:
+        (step,) = await routing(session, Window(NOON, NOON + HOUR), HOUR)
+
+    assert (step.decisions, step.p50_total_us, step.p95_total_us) == (1, 500, 500)
+
+
 async def test_rows_of_another_database_take_nothing_away(
     agentobs_database: DatabaseSettings,
     agentobs_empty_database: DatabaseSettings,
