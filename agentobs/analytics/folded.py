@@ -19,8 +19,8 @@ async def read_folded(
 ) -> list[dict[str, Any]] | None:
     """Return the rows of a statement over the merged rollups; None where only rows can answer.
 
-    That is where no whole hour of the span is folded. The percentiles come by their names, those
-    of several hours within one per cent.
+    That is where less than half of the span is folded and nothing is kept of it, and where policies
+    hide rows. The percentiles come by their names, those of several hours within one per cent.
     """
     family = shape.family
     if not span.has_hours:

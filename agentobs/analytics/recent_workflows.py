@@ -41,10 +41,7 @@ class Workflow(Result):
 
 def select_workflows(window: Window, only: Kind | None = None, *, limit: int = 20) -> Select[Any]:
     """Select the workflows whose last run began last; `only` those with a failed or running run."""
-    if only not in {None, "failed", "running"}:
-        raise InvalidValueError("only", 'must be "failed" or "running", or left out')
-    if limit < 1:
-        raise InvalidValueError("limit", "must be 1 or more")
+    _refuse_others(only, limit)
     counts = {
         "failed": func.count().filter(_Event.success.is_(False)),
         "running": func.count().filter(_Event.success.is_(None)),
@@ -75,3 +72,10 @@ async def workflows(
     another word, and for a limit below 1.
     """
     return await fetch(session, select_workflows(window, only, limit=limit), Workflow)
+
+
+def _refuse_others(only: Kind | None, limit: int) -> None:
+    if only not in {None, "failed", "running"}:
+        raise InvalidValueError("only", 'must be "failed" or "running", or left out')
+    if limit < 1:
+        raise InvalidValueError("limit", "must be 1 or more")

@@ -290,7 +290,6 @@ def _notes(state: TableState, policy: Policy) -> Iterator[str]:
         if found.is_restored:
             part = state.part(found.month)
             yield f"{part} was restored, and stays until `agentobs archive release {part}`"
-
     for partition in state.partitions:
         if partition.month is None and not partition.is_default:
             yield f"{partition.name} is left alone: it is no partition of a month"

@@ -10,7 +10,7 @@ from agentobs.rollups.families import EXECUTION, FAMILIES, ROUTING, TARGET_US, F
 from agentobs.rollups.hours import DAY, HOUR, key_floor
 from agentobs.rollups.keeping import are_still_kept, is_noted, keep_hours, note_rewritten
 from agentobs.rollups.question import Shape, Span
-from agentobs.rollups.reading import merged, select_is_folded, step_of
+from agentobs.rollups.reading import merged, select_is_folded
 from agentobs.rollups.store import Store
 from agentobs.rollups.taking_back import take_back
 from agentobs.rollups.upkeep import Backlog, backlog_of, bring_up_to_date, forget_partitions
@@ -37,6 +37,5 @@ __all__ = [
     "merged",
     "note_rewritten",
     "select_is_folded",
-    "step_of",
     "take_back",
 ]

@@ -37,11 +37,10 @@ class Range(NamedTuple):
     upper_id: UUID
 
 
-async def note_partitions(store: Store, family: Family) -> int:
+async def note_partitions(store: Store, family: Family) -> None:
     """Mark the folded hours of partitions that have changed, and note what they are now.
 
-    Return how many hours were marked. A partition without its triggers is not noted: it is read
-    row by row until it has them.
+    A partition without its triggers is not noted: it is read row by row until it has them.
     """
     async with store.snapshot():
         folded_to = await folded_instant(store, family)
@@ -51,7 +50,6 @@ async def note_partitions(store: Store, family: Family) -> int:
             marks = [{"table_name": family.name, "hour": hour} for hour in sorted(hours)]
             await store.execute_many(insert(MARKS), marks)
         await _note(store, family)
-        return len(hours)
 
 
 async def has_changed(store: Store, family: Family, until: datetime) -> bool:

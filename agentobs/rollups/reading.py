@@ -233,7 +233,7 @@ def _select_kept(shape: Shape) -> list[Select[Any]]:
 def _select_rows(shape: Shape, ranges: CTE) -> Select[Any]:
     """Return what the rows beside the served hours add up to."""
     family, key = shape.family, shape.family.rows.c.id
-    step, agent = _places(shape, family.rows.c[family.agent], step_of(key))
+    step, agent = _places(shape, family.rows.c[family.agent], _step_of(key))
     columns = [
         step,
         agent,
@@ -274,6 +274,6 @@ def _places(
     )
 
 
-def step_of(key: ColumnElement[Any]) -> ColumnElement[Any]:
+def _step_of(key: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the number, from 1 on, of the step of the span that a key lies in."""
     return func.width_bucket(key, _BEGIN_KEYS)

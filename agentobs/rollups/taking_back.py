@@ -46,8 +46,9 @@ async def take_back(
 ) -> None:
     """Take away what rows of a table add up to that are to come back in this transaction.
 
-    They stand in the table `loaded`; those that are there already are none that come back. Nothing
-    is taken that was not kept: rows of another database were never counted here.
+    They stand in the table `loaded`; those that are there already are none that come back. Of an
+    hour and agent never more rows are taken than were kept. That they are rows which were counted
+    here, and not in another database, nothing tells: their keys went with them.
     """
     columns = (Column(column.name, column.type) for column in family.rows.columns)
     returning = replace(family, rows=Table(loaded, MetaData(), *columns))

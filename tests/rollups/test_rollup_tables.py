@@ -22,6 +22,7 @@ from support.shell import connect
 
 from agentobs import migrations
 from agentobs.analytics import agents, routing_summary
+from agentobs.errors import DatabaseError
 from agentobs.maintenance import maintain
 from agentobs.rollups.tables import ATTACHED, metadata
 
@@ -111,7 +112,7 @@ async def test_who_may_read_the_rows_may_read_what_they_add_up_to(
     async with opened(agentobs_database) as session:
         await session.execute(text(f"SET ROLE {role}"))
         assert (await routing_summary(session, EVERYTHING)).decisions == 1
-        with pytest.raises(Exception, match="permission denied"):
+        with pytest.raises(DatabaseError, match="permission denied"):
             await agents(session, EVERYTHING)
 
 
