@@ -20,6 +20,7 @@
     ├── CreateAllRefusedError       metadata.create_all() was called
     ├── MigrationError              a migration run was refused or failed
     │   ├── TablesExistError        the tables are there, but no revision is recorded
+    │   ├── AdoptionRefusedError    tables that scripts made are not those of revision 0003
     │   ├── UnknownRevisionError    the database is newer than this package
     │   ├── PoolerRefusedError      the connection goes through a transaction pooler
     │   ├── MigrationLockError      another migration kept the lock too long
@@ -183,6 +184,19 @@ class MigrationError(AgentobsError):
 
 class TablesExistError(MigrationError):
     """Tables of the package exist in the schema, but no revision is recorded."""
+
+
+class AdoptionRefusedError(MigrationError):
+    """Tables that scripts made are not those of revision 0003; `differences` are what is wrong."""
+
+    def __init__(self, differences: Sequence[object], *, can_repair: bool) -> None:
+        way = "run it again with repair (--repair), or mend" if can_repair else "mend"
+        super().__init__(
+            f"the tables are not those of revision 0003 ({len(differences)}): "
+            + "; ".join(map(str, differences))
+            + f". Nothing was changed: {way} them by hand, as `agentobs db adopt` shows"
+        )
+        self.differences = tuple(differences)
 
 
 class UnknownRevisionError(MigrationError):

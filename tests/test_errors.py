@@ -29,6 +29,7 @@ RAISED = [
     errors.CreateAllRefusedError("run the migrations"),
     errors.MigrationError("failed", revision="0001"),
     errors.TablesExistError("they exist"),
+    errors.AdoptionRefusedError(["column t.c is missing"], can_repair=True),
     errors.UnknownRevisionError("newer", revision="9999"),
     errors.PoolerRefusedError("a pooler"),
     errors.MigrationLockError("locked", holders=[42]),

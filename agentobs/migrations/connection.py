@@ -92,6 +92,11 @@ def quoted(name: str) -> str:
     return _DIALECT.identifier_preparer.quote_identifier(name)
 
 
+def named(name: str) -> str:
+    """Write an identifier for people to read: quoted only where SQL wants it so."""
+    return _DIALECT.identifier_preparer.quote(name)
+
+
 def default_schema(connection: Connection) -> str:
     """Return the connection's own schema; raise ConfigurationError where it has none."""
     schema = catalog.current_schema(connection)

@@ -23,6 +23,7 @@ from agentobs.migrations.connection import (
 )
 from agentobs.migrations.failures import explain_failure
 from agentobs.migrations.lock import lock_key, migration_lock
+from agentobs.migrations.online.state import require_none_under_way
 from agentobs.migrations.pooler import require_direct_connection
 from agentobs.migrations.scripts import VERSION_TABLE
 from agentobs.migrations.summary import StepTimer, print_summary
@@ -88,7 +89,7 @@ def errors_for_operators() -> Iterator[None]:
 
 def _run_in_schema(connection: Connection, settings: DatabaseSettings, timer: StepTimer) -> None:
     name = settings.schema_name
-    if not _changes_database():
+    if not changes_database():
         with in_schema(connection, name):
             _run(connection, settings, timer, dont_mutate=True)
         return
@@ -144,6 +145,8 @@ def _run(
     options["on_version_apply"] = timer.record
     context.configure(connection=connection, **_options(settings), **options)
     timer.note(_current_revision(connection))
+    if changes_database():
+        require_none_under_way(connection)
     try:
         with context.begin_transaction():
             context.run_migrations()
@@ -166,7 +169,8 @@ def _options(settings: DatabaseSettings) -> dict[str, Any]:
     }
 
 
-def _changes_database() -> bool:
+def changes_database() -> bool:
+    """Tell whether Alembic's command is one that changes the database."""
     # Only upgrade, downgrade and stamp have a revision that they go to.
     try:
         context.get_revision_argument()

@@ -34,9 +34,8 @@ def explain_failure(
     facts = facts_of(error)
     if facts.sqlstate == _TABLES_WITHOUT_REVISION:
         return TablesExistError(
-            f"{facts.reason}. Nothing was changed: name another schema in AGENTOBS_SCHEMA, or, "
-            "where these are exactly the tables of revision 0003, say so with "
-            "`agentobs db stamp 0003`",
+            f"{facts.reason}. Nothing was changed: take them over with `agentobs db adopt`, or "
+            "name another schema in AGENTOBS_SCHEMA",
             revision=revision,
         )
     place = f"is at {revision or 'base'}" if known else "is where `agentobs db current` says"

@@ -63,7 +63,7 @@ def migration_lock(connection: Connection, key: int, *, wait_seconds: float) -> 
         if not announced:
             logger.info("another migration run is at work: waiting up to %.0f s", wait_seconds)
             announced = True
-        _pause(connection, random.uniform(*_POLL_SECONDS))  # noqa: S311 (jitter, no secret)
+        pause(connection, random.uniform(*_POLL_SECONDS))  # noqa: S311 (jitter, no secret)
     try:
         yield
     finally:
@@ -94,7 +94,9 @@ def _scalar(connection: Connection, statement: object, key: int) -> bool:
     return answer
 
 
-def _pause(connection: Connection, seconds: float) -> None:
+def pause(connection: Connection, seconds: float) -> None:
+    """Wait, with the event loop free where there is one."""
+    """Wait, with the event loop free where there is one."""
     if connection.dialect.is_async:
         # Within run_sync: the event loop of a service that migrates at start goes on.
         await_only(asyncio.sleep(seconds))

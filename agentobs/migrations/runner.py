@@ -87,14 +87,32 @@ def sql(
     config = alembic_config(output=output)
     config.attributes["settings"] = settings or read_settings()
     direction = command.downgrade if downgrade else command.upgrade
+    with undisturbed(), _errors_of_the_package():
+        direction(config, revision, sql=True)
+    return output.getvalue()
+
+
+def run_on(
+    connection: Connection, settings: DatabaseSettings, work: Callable[[Config], None]
+) -> None:
+    """Run one of Alembic's commands on an open connection; it is the only run meanwhile."""
+    # What Alembic would print goes to nobody: the summary is on stderr, the rest is raised.
+    config = alembic_config(output=io.StringIO())
+    config.stdout = io.StringIO()
+    config.attributes.update(settings=settings, connection=connection)
+    with _errors_of_the_package():
+        work(config)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep other runs of this process out; raise MigrationError where one is at work."""
     if not _ALEMBIC.acquire(blocking=False):
         raise MigrationError("another migration run is at work in this process: wait for its end")
     try:
-        with _errors_of_the_package():
-            direction(config, revision, sql=True)
+        yield
     finally:
         _ALEMBIC.release()
-    return output.getvalue()
 
 
 def _require_revisions(revision: str, *, parts: int) -> None:
@@ -109,17 +127,8 @@ def _require_revisions(revision: str, *, parts: int) -> None:
 
 async def _run(settings: DatabaseSettings | None, work: Callable[[Config], None]) -> None:
     settings = settings or read_settings()
-    # What Alembic would print goes to nobody: the summary is on stderr, the rest is raised.
-    config = alembic_config(output=io.StringIO())
-    config.stdout = io.StringIO()
-
-    def run_on(connection: Connection) -> None:
-        config.attributes.update(settings=settings, connection=connection)
-        with _errors_of_the_package():
-            work(config)
-
     async with _alone(settings), open_connection(settings) as connection:
-        await connection.run_sync(run_on)
+        await connection.run_sync(run_on, settings, work)
 
 
 @asynccontextmanager

@@ -41,9 +41,20 @@ def script_home() -> Path:
     )
 
 
+def version_location() -> Path:
+    """Return the folder of the revisions, for the `version_locations` of a host."""
+    return script_home() / "alembic" / "versions"
+
+
 def alembic_config(*, output: TextIO | None = None) -> Config:
     """Make Alembic's configuration for the package's revisions; offline SQL goes to `output`."""
     return Config(script_home() / "alembic.ini", output_buffer=output or sys.stdout)
+
+
+def statements_of(file: str) -> list[str]:
+    """Return the statements of a file beside the revisions, where two blank lines part them."""
+    text = (version_location() / file).read_text(encoding="utf-8")
+    return text.split("\n\n\n")
 
 
 def revisions() -> Iterator[RevisionInfo]:

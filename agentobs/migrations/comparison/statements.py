@@ -1,0 +1,105 @@
+"""The SQL that makes a part of a table what it should be: names quoted, texts the server's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentobs.migrations.connection import named
+
+if TYPE_CHECKING:
+    from agentobs.migrations.comparison.catalog import Column, Constraint, Function, Index, Table
+
+
+def literal(value: str) -> str:
+    """Write a text as a literal that means the same whatever standard_conforming_strings says."""
+    escaped = value.replace("'", "''")
+    return f"E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in value else f"'{escaped}'"
+
+
+def create_table(name: str, table: Table) -> str:
+    """Create the table with its columns alone; the rest is added to it as to any other."""
+    columns = ", ".join(_declared(column, facts) for column, facts in table.columns.items())
+    return f"CREATE TABLE {named(name)} ({columns})"
+
+
+def add_column(table: str, name: str, column: Column) -> str:
+    """Add a column."""
+    return f"ALTER TABLE {named(table)} ADD COLUMN {_declared(name, column)}"
+
+
+def alter_column(table: str, name: str, change: str) -> str:
+    """Change one thing of a column."""
+    return f"ALTER TABLE {named(table)} ALTER COLUMN {named(name)} {change}"
+
+
+def set_type(table: str, name: str, type_: str) -> str:
+    """Change the type of a column: the table is rewritten under a lock."""
+    return alter_column(table, name, f"TYPE {type_} USING {named(name)}::{type_}")
+
+
+def comment_on(kind: str, subject: str, comment: str) -> str:
+    """Comment on an object, whose name is given as SQL writes it."""
+    return f"COMMENT ON {kind} {subject} IS {literal(comment)}"
+
+
+def add_constraint(table: str, name: str, constraint: Constraint) -> tuple[str, ...]:
+    """Add a constraint; rows that are there are looked at under a lock that stops nobody."""
+    add = f"ALTER TABLE {named(table)} ADD CONSTRAINT {named(name)} {constraint.definition}"
+    if constraint.kind not in {"c", "f"}:
+        return (add,)
+    return f"{add} NOT VALID", validate(table, name)
+
+
+def validate(table: str, name: str) -> str:
+    """Look whether the rows satisfy a constraint that was not valid."""
+    return f"ALTER TABLE {named(table)} VALIDATE CONSTRAINT {named(name)}"
+
+
+def drop_constraint(table: str, name: str) -> str:
+    """Drop a constraint."""
+    return f"ALTER TABLE {named(table)} DROP CONSTRAINT {named(name)}"
+
+
+def rename_constraint(table: str, old: str, new: str) -> str:
+    """Rename a constraint."""
+    return f"ALTER TABLE {named(table)} RENAME CONSTRAINT {named(old)} TO {named(new)}"
+
+
+def create_index(table: str, name: str, index: Index, *, concurrently: bool) -> str:
+    """Create an index; CONCURRENTLY is refused within a transaction and on a partitioned table."""
+    unique, how = ("UNIQUE " if index.is_unique else ""), ("CONCURRENTLY " if concurrently else "")
+    return f"CREATE {unique}INDEX {how}{named(name)} ON {named(table)} USING {index.using}"
+
+
+def drop_index(name: str, *, concurrently: bool) -> str:
+    """Drop an index."""
+    return f"DROP INDEX {'CONCURRENTLY ' if concurrently else ''}{named(name)}"
+
+
+def rename_index(old: str, new: str) -> str:
+    """Rename an index."""
+    return f"ALTER INDEX {named(old)} RENAME TO {named(new)}"
+
+
+def drop_trigger(table: str, name: str) -> str:
+    """Drop a trigger."""
+    return f"DROP TRIGGER {named(name)} ON {named(table)}"
+
+
+def enable_trigger(table: str, name: str, enabled: str) -> str:
+    """Give a trigger the mode that it should have."""
+    mode = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA", "D": "DISABLE"}[enabled]
+    return f"ALTER TABLE {named(table)} {mode} TRIGGER {named(name)}"
+
+
+def create_function(signature: str, function: Function) -> str:
+    """Create or replace a trigger function whose body is not the server's to parse."""
+    return (
+        f"CREATE OR REPLACE FUNCTION {signature} RETURNS {function.result} "
+        f"LANGUAGE {function.language} AS {literal(function.source)}"
+    )
+
+
+def _declared(name: str, column: Column) -> str:
+    default = "" if column.default is None else f" DEFAULT {column.default}"
+    return f"{named(name)} {column.type}{default}{' NOT NULL' if column.not_null else ''}"

@@ -1,0 +1,99 @@
+"""The catalogs that ship with the revisions are what the revisions make, on whatever server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+from support.shell import connect
+
+from agentobs import migrations
+from agentobs.migrations.comparison import compare, expected_catalog, read_catalog
+from agentobs.migrations.comparison.expected import expected_file
+from docs.catalogs import as_text, read_all
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from agentobs import DatabaseSettings
+    from agentobs.migrations.comparison import Comparison
+
+
+async def compare_head(connection: AsyncConnection) -> Comparison:
+    return compare(expected_catalog("head"), await connection.run_sync(read_catalog))
+
+
+async def test_the_file_is_what_the_revisions_make(empty: DatabaseSettings) -> None:
+    assert expected_file().read_text(encoding="utf-8") == as_text(await read_all(empty)), (
+        "write it anew with `python -m docs.catalogs`"
+    )
+
+
+async def test_a_schema_of_an_odd_name_has_no_differences(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    settings = empty.model_copy(update={"schema_name": 'Agent "Obs"'})
+    await migrations.upgrade(settings=settings)
+    await connection.execute(text('SET search_path = "Agent ""Obs"""'))
+
+    assert await compare_head(connection) == compare(
+        expected_catalog("head"), expected_catalog("head")
+    )
+
+
+HARM = {
+    "ALTER TABLE agent_definitions DROP CONSTRAINT agent_definitions_success_rate_check": (
+        "constraint agent_definitions.agent_definitions_success_rate_check is missing"
+    ),
+    "DROP INDEX idx_agent_transformation_events_target_newest": (
+        "index idx_agent_transformation_events_target_newest of agent_transformation_events "
+        "is missing"
+    ),
+    "ALTER TABLE router_performance_metrics ALTER COLUMN measured_at DROP NOT NULL": (
+        "column router_performance_metrics.measured_at takes NULL, and should not"
+    ),
+    "ALTER TABLE agent_definitions DISABLE TRIGGER trigger_agent_definitions_updated_at": (
+        "trigger agent_definitions.trigger_agent_definitions_updated_at "
+        "is not enabled as it should be"
+    ),
+    "COMMENT ON COLUMN agent_definitions.domain IS NULL": (
+        "comment of column agent_definitions.domain is missing"
+    ),
+    "ALTER TABLE agent_definitions ALTER COLUMN status SET DEFAULT 'x'": (
+        "column agent_definitions.status has the default 'x'::character varying, "
+        "and should have 'active'::character varying"
+    ),
+}
+
+
+@pytest.mark.parametrize(("harm", "words"), HARM.items())
+async def test_what_is_not_as_it_should_be_at_head_is_told_and_mended_by_its_statements(
+    agentobs_database: DatabaseSettings, harm: str, words: str
+) -> None:
+    async with connect(agentobs_database) as connection:
+        await connection.execute(text(harm))
+        (difference,) = (await compare_head(connection)).differences
+        assert str(difference) == words
+
+        for statement in difference.statements:
+            await connection.exec_driver_sql(statement)
+        assert (await compare_head(connection)).differences == ()
+
+
+async def test_what_a_host_adds_is_told_apart(agentobs_database: DatabaseSettings) -> None:
+    async with connect(agentobs_database) as connection:
+        for statement in (
+            "ALTER TABLE agent_definitions ADD COLUMN team text CHECK (team <> '')",
+            "CREATE INDEX host_index ON router_performance_metrics (cache_key)",
+            "CREATE TABLE host_orders (id int PRIMARY KEY)",
+        ):
+            await connection.execute(text(statement))
+        found = await compare_head(connection)
+
+    assert found.differences == ()
+    assert sorted(map(str, found.additions)) == [
+        "column agent_definitions.team",
+        "constraint agent_definitions.agent_definitions_team_check",
+        "index host_index of router_performance_metrics",
+    ]
