@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from agentobs.errors import MigrationError
 from agentobs.migrations.online.catching_up import apply_changes, catch_up
 from agentobs.migrations.online.revisions import run_locked
@@ -21,12 +19,21 @@ _REVISION = "0005"
 # So few rows are copied anew while everybody waits.
 _LAST_ROWS = 200
 _MOST_ROUNDS = 1_000
-_EMPTY_PARTITIONS = text(
-    """
-    SELECT quote_ident(relname) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    WHERE inhparent = to_regclass(:table) AND relname <> :table || '_default' ORDER BY relname
-    """
-)
+# The partitions of former ids that have none: no more will come. In one statement, for others wait.
+_DROP_EMPTY = """
+    DO $$
+    DECLARE
+        part regclass;
+    BEGIN
+        FOR part IN SELECT inhrelid FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+            WHERE inhparent = '{ids}'::regclass AND relname <> '{ids}_default'
+        LOOP
+            EXECUTE format('DO $empty$ BEGIN IF NOT EXISTS (SELECT FROM %1$s) THEN '
+                           'DROP TABLE %1$s; END IF; END $empty$', part);
+        END LOOP;
+    END
+    $$
+"""
 
 
 def swap(connection: Connection) -> None:
@@ -65,14 +72,7 @@ def _take_the_rest(connection: Connection) -> None:
     ):
         connection.exec_driver_sql(statement)
     for table in EVENT_TABLES:
-        _drop_empty_ids(connection, table)
-
-
-def _drop_empty_ids(connection: Connection, table: EventTable) -> None:
-    """Drop the partitions of former ids that have none: no more will come."""
-    for name in connection.scalars(_EMPTY_PARTITIONS, {"table": table.original_ids}).all():
-        if not connection.scalar(text(f"SELECT EXISTS (SELECT FROM {name})")):  # noqa: S608
-            connection.exec_driver_sql(f"DROP TABLE {name}")
+        connection.exec_driver_sql(_DROP_EMPTY.format(ids=table.original_ids))
 
 
 def _swap_under_locks(connection: Connection, steps: Steps) -> None:
