@@ -30,6 +30,14 @@ def _require_identifier(name: str) -> str:
     return name
 
 
+def _refuse_url(part: str) -> str:
+    if "://" in part:
+        raise ValueError("this is a URL, and may hold a password: give it as AGENTOBS_DATABASE_URL")
+    return part
+
+
+# Parts of an address are shown, other than a URL.
+AddressPart = Annotated[str, AfterValidator(_refuse_url)]
 SchemaName = Annotated[str, NoDecode, AfterValidator(_require_identifier)]
 
 # Asked for each new physical connection, so that a token may expire meanwhile.
@@ -74,12 +82,12 @@ class DatabaseSettings(BaseSettings):
     read_url: SecretStr | None = Field(
         default=None, description="The replica of read sessions; unset: the database itself"
     )
-    host: str | None = Field(
+    host: AddressPart | None = Field(
         default=None,
         description="Instead of a URL: the server, a socket's folder, or several, by commas",
     )
     port: int | None = Field(default=None, ge=1, le=65535, description="The port; unset: 5432")
-    user: str | None = Field(default=None, description="The role; unset: the system's user")
+    user: AddressPart | None = Field(default=None, description="The role; unset: the system's user")
     password: Password | None = Field(
         default=None,
         # A callable may show what it holds, and is nothing that JSON knows.
@@ -87,7 +95,9 @@ class DatabaseSettings(BaseSettings):
         exclude=True,
         description="The password, also of a URL without one; in Python also a callable",
     )
-    database: str | None = Field(default=None, description="The database; unset: the role's name")
+    database: AddressPart | None = Field(
+        default=None, description="The database; unset: the role's name"
+    )
     sslmode: SslMode | None = Field(default=None, description="As libpq's sslmode; unset: prefer")
     sslrootcert: Path | None = Field(default=None, description="The file of the server's CA")
     sslcert: Path | None = Field(default=None, description="The file of the client's certificate")

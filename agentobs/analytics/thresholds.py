@@ -6,7 +6,19 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import ARRAY, Text, bindparam, func, literal, select, text, union_all
+from sqlalchemy import (
+    BigInteger,
+    Float,
+    Text,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+    table,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import OID
 
 from agentobs.analytics.performance import numbers_of_agents
 from agentobs.analytics.results import Result, Table, execute, table_of
@@ -15,12 +27,12 @@ from agentobs.analytics.window import require_window
 from agentobs.errors import InvalidValueError
 from agentobs.keys import EPOCH
 from agentobs.models import AgentTransformationEvent, RouterPerformanceMetric
+from agentobs.rollups.tables import ATTACHED
 
 if TYPE_CHECKING:
     from sqlalchemy import CompoundSelect, Row, Select
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import InstrumentedAttribute
-    from sqlalchemy.sql.elements import TextClause
 
     from agentobs.analytics.window import Window
     from agentobs.models.base import Base
@@ -38,14 +50,14 @@ _DAY = timedelta(days=1)
 # So far behind its month's end a row of it may lie, as the clocks of client and server differ.
 _SLACK = _DAY
 
-# A parent's own estimate is the sum of its leaves: only leaves can be too large.
-_PARTITIONS = text(
-    """
-    SELECT part.relname AS name, nullif(part.reltuples, -1)::bigint AS rows
-    FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
-    WHERE inhparent = ANY (CAST(:tables AS text[])::regclass[]) AND part.relkind = 'r'
-    """
-).bindparams(bindparam("tables", [model.__tablename__ for model, _ in _TABLES], type_=ARRAY(Text)))
+_PART = table(
+    "pg_class",
+    column("oid", OID),
+    column("relname", Text),
+    column("relkind", Text),
+    column("reltuples", Float),
+    schema="pg_catalog",
+)
 
 
 class AlertThresholds(BaseModel):
@@ -104,9 +116,15 @@ def select_expired_rows(window: Window, retention: timedelta) -> CompoundSelect[
     return union_all(*(_select_expired(model, instant, before) for model, instant in _TABLES))
 
 
-def select_partition_rows() -> TextClause:
+def select_partition_rows() -> Select[Any]:
     """Select each partition with the rows that the server estimates; NULL if never analyzed."""
-    return _PARTITIONS
+    estimated = cast(func.nullif(_PART.c.reltuples, -1), BigInteger)
+    return (
+        select(_PART.c.relname.label("name"), estimated.label("rows"))
+        .join_from(ATTACHED, _PART, _PART.c.oid == ATTACHED.c.partition)
+        # A parent's own estimate is the sum of its leaves: only leaves can be too large.
+        .where(_PART.c.relkind == "r")
+    )
 
 
 async def alerts(

@@ -16,7 +16,7 @@ from agentobs.analytics.thresholds import Alert, alerts
 from agentobs.cli.answers import AsCsv, AsJson, Since, console, grid, plain, show, shown
 from agentobs.embedded.default import with_database
 from agentobs.keys import instant_of, is_time_ordered
-from agentobs.maintenance.catalog import read_state
+from agentobs.maintenance.catalog import read_partitions
 from agentobs.maintenance.tables import Schema
 from agentobs.models import AgentDefinition, AgentTransformationEvent, RouterPerformanceMetric
 from agentobs.sessions import Database, Health
@@ -109,7 +109,7 @@ async def _status(settings: DatabaseSettings, since: Window) -> Status:
             server = (await session.execute(_SERVER)).mappings().one()
             schema = Schema(settings.schema_name or server["schema_name"])
             connection = await session.connection()
-            states = await read_state(connection, schema)
+            states = await read_partitions(connection, schema)
             checks = await alerts(session, since)
             return Status(
                 health=health,

@@ -7,6 +7,7 @@
     startup      from whatever is there to a server that takes connections
     keeper       the process that stops the server when its last user is gone, however it died
     postmaster   the server process: start it, know that it is ours, ask it to stop
+    access       who may connect
     cluster      a new data folder, made whole or not at all
     binaries     where the PostgreSQL programs are, or a copy that the server's account can run
     folders      the folders, made with the one owner and mode that each may have

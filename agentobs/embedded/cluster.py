@@ -31,8 +31,8 @@ _INITDB_OPTIONS = (
     "--locale=C",
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
-    # The socket's folder lets nobody else in.
-    "--auth-local=trust",
+    # Also for who starts it by hand, without the rules of `access`.
+    "--auth-local=peer",
     "--auth-host=reject",
     "--no-instructions",
     # In postgresql.conf, so that ALTER SYSTEM can change them.

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WATCHING = b"watching"
+# What Python needs to start: the keeper outlives its starter, whose secrets may be in the rest.
+_NEEDED = (
+    "DYLD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH",
+    "PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPYCACHEPREFIX", "PYTHONUTF8", "TMPDIR",
+)  # fmt: skip
 
 
 class KeeperError(EmbeddedServerError):
@@ -120,4 +125,5 @@ def _command(layout: Layout, lock: int) -> list[str]:
 def _environment() -> dict[str, str]:
     # The keeper must find the same modules as its starter, whatever that did to sys.path.
     search = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100
-    return {**os.environ, "PYTHONPATH": search}
+    kept = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+    return {**kept, "PYTHONPATH": search}

@@ -44,6 +44,16 @@ class Layout:
         return self.data_directory / "server.log"
 
     @property
+    def access_rules(self) -> Path:
+        """Return the server's pg_hba.conf."""
+        return self.data_directory / "pg_hba.conf"
+
+    @property
+    def known_users(self) -> Path:
+        """Return the server's pg_ident.conf."""
+        return self.data_directory / "pg_ident.conf"
+
+    @property
     def start_lock(self) -> Path:
         """Return the lock of who starts or stops."""
         return self.data_directory / "start.lock"

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agentobs.embedded import locks
+from agentobs.embedded.access import write_access_rules
 from agentobs.embedded.detached import server_environment, spawn_detached
 from agentobs.embedded.folders import make_socket_directory, remove_socket_directory
 from agentobs.embedded.layout import PORT
@@ -44,6 +45,7 @@ def launch(layout: Layout, programs: Path, options: Mapping[str, str], server_lo
     on the same data folder from a stranger that got the number.
     """
     make_socket_directory(layout)
+    write_access_rules(layout)
     for leftover in (layout.socket, layout.socket_lock):
         leftover.unlink(missing_ok=True)
     environment = server_environment()
@@ -66,6 +68,8 @@ def _settings(layout: Layout, options: Mapping[str, str]) -> list[str]:
     quoted = str(layout.socket_directory).replace('"', '""')
     settings = {
         **options,
+        "hba_file": str(layout.access_rules),
+        "ident_file": str(layout.known_users),
         "listen_addresses": "",
         "logging_collector": "off",
         "port": str(PORT),

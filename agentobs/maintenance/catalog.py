@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, text
 
 from agentobs.errors import MaintenanceError
 from agentobs.maintenance.months import SLACK, Month
+from agentobs.maintenance.statements import statement_with
 from agentobs.maintenance.tables import (
     DETACHED,
     EVENT_TABLES,
@@ -89,6 +90,8 @@ _STRAYS = """
             ('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0
         ), 'UTC') AS key_month
         FROM ONLY {table}
+        -- NULL is no limit.
+        LIMIT CAST(:most AS bigint)
     ) AS strays
     GROUP BY 1, 2
     ORDER BY 1, 2
@@ -175,6 +178,23 @@ class TableState:
 
 async def read_state(connection: AsyncConnection, schema: Schema) -> list[TableState]:
     """Read what there is of the event tables; raise MaintenanceError where they are not at head."""
+    tables = await read_partitions(connection, schema)
+    states = await read_month_states(connection, schema)
+    return [
+        replace(
+            state,
+            strays=tuple(await read_strays(connection, schema, state.table)),
+            states=tuple(states[state.table.name]),
+        )
+        for state in tables
+    ]
+
+
+async def read_partitions(connection: AsyncConnection, schema: Schema) -> list[TableState]:
+    """Read what the server's catalog says of the event tables, and no table of theirs or ours.
+
+    Raises MaintenanceError where they are not at head.
+    """
     partitions = await _partitions(connection, schema)
     missing = [table.name for table in EVENT_TABLES if not partitions[table.name]]
     if missing:
@@ -182,15 +202,14 @@ async def read_state(connection: AsyncConnection, schema: Schema) -> list[TableS
             f"{', '.join(missing)} in schema {schema.name} has no partitions: "
             "run `agentobs db upgrade`"
         )
-    states = await _states(connection, schema)
     references = await _references(connection, schema)
     names = await _Names.read(connection, schema)
     return [
         TableState(
             table,
             tuple(partitions[table.name]),
-            tuple(await _strays(connection, schema, table)),
-            tuple(states[table.name]),
+            strays=(),
+            states=(),
             references=tuple(references[table.name]),
             **names.of(table, partitions[table.name]),
         )
@@ -217,10 +236,13 @@ def _bounds_of(words: str) -> tuple[UUID, UUID] | None:
     return lower, upper
 
 
-async def _states(connection: AsyncConnection, schema: Schema) -> dict[str, list[MonthState]]:
+async def read_month_states(
+    connection: AsyncConnection, schema: Schema
+) -> dict[str, list[MonthState]]:
+    """Read what maintenance did to the months of each table, oldest first."""
     found: dict[str, list[MonthState]] = {table.name: [] for table in EVENT_TABLES}
-    statement = text(_STATES.format(states=schema.qualified(STATES)))
-    for table, day, *facts in await connection.execute(statement):
+    states = statement_with(_STATES, states=schema.qualified(STATES))
+    for table, day, *facts in await connection.execute(states):
         found[table].append(MonthState(_month_of_day(day), *facts))
     return found
 
@@ -237,10 +259,13 @@ def _month_of_day(day: date) -> Month:
     return Month(day.year, day.month)
 
 
-async def _strays(connection: AsyncConnection, schema: Schema, table: EventTable) -> list[Strays]:
-    statement = text(
-        _STRAYS.format(instant=table.instant, table=schema.qualified(table.default))
-    ).bindparams(slack=SLACK)
+async def read_strays(
+    connection: AsyncConnection, schema: Schema, table: EventTable, *, most: int | None = None
+) -> list[Strays]:
+    """Read how many rows DEFAULT has for each month; of `most` of them, where that is given."""
+    statement = statement_with(
+        _STRAYS, instant=table.instant, table=schema.qualified(table.default)
+    ).bindparams(slack=SLACK, most=most)
     rows = await connection.execute(statement)
     return [Strays(first and Month.of(first), fits, count) for first, fits, count in rows]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from agentobs.maintenance.statements import statement_with
 from agentobs.migrations.connection import quoted
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ _COLUMNS = text(
     ORDER BY attnum
     """
 )
+_COUNT_DIFFERING = """
+    SELECT count(*) FROM ONLY {one} AS a JOIN ONLY {other} AS b USING (id)
+    WHERE id >= :lower AND id < :upper AND {differ}
+"""
 
 
 async def columns_of(run: Run, table: str) -> list[str]:
@@ -33,9 +38,10 @@ async def count_differing(run: Run, part: MonthPartition, one: str, other: str) 
     # By name, for the tables may have their columns in another order.
     names = await columns_of(run, part.table.name)
     rows = [f"CAST(ROW({', '.join(f'{side}.{name}' for name in names)}) AS text)" for side in "ab"]
-    statement = text(
-        f"SELECT count(*) FROM ONLY {run.schema.qualified(one)} AS a "  # noqa: S608
-        f"JOIN ONLY {run.schema.qualified(other)} AS b USING (id) "
-        f"WHERE id >= :lower AND id < :upper AND {' <> '.join(rows)}"
+    differing = statement_with(
+        _COUNT_DIFFERING,
+        one=run.schema.qualified(one),
+        other=run.schema.qualified(other),
+        differ=" <> ".join(rows),
     )
-    return await run.connection.scalar(statement, part.keys) or 0
+    return await run.connection.scalar(differing, part.keys) or 0

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from agentobs.errors import MaintenanceError
 from agentobs.maintenance.columns import columns_of, count_differing
+from agentobs.maintenance.ddl import execute_ddl
+from agentobs.maintenance.statements import statement_with
 
 if TYPE_CHECKING:
     from agentobs.maintenance.tables import MonthPartition
@@ -20,21 +20,24 @@ if TYPE_CHECKING:
 _CHUNK = 5_000
 
 # A row's version is its place and who wrote it; another one has another place, or another writer.
+# It is dropped by the transaction that makes it. No temporary table, for the owner of a schema may
+# lack the right to any; and not logged, for nothing of it is ever to be recovered.
 _NOTE_VERSIONS = """
-    CREATE TEMPORARY TABLE agentobs_copied ON COMMIT DROP AS
+    CREATE UNLOGGED TABLE {copied} AS
     SELECT row_number() OVER (ORDER BY id) AS number, id, ctid AS place, xmin AS writer
     FROM ONLY {default}
     WHERE id >= '{lower}' AND id < '{upper}' AND {instant} >= '{first}' AND {instant} < '{end}'
 """
+_COUNT = "SELECT count(*) FROM {copied}"
 _COPY = """
     INSERT INTO {part} ({columns}) OVERRIDING SYSTEM VALUE
     SELECT {qualified} FROM ONLY {default} AS strays
-    JOIN pg_temp.agentobs_copied AS copied ON copied.id = strays.id
+    JOIN {copied} AS copied ON copied.id = strays.id
     WHERE strays.ctid = copied.place AND strays.xmin = copied.writer
       AND copied.number > :done AND copied.number <= :until
 """
 _FORGET_CHANGED = """
-    DELETE FROM {part} AS rows USING pg_temp.agentobs_copied AS copied
+    DELETE FROM {part} AS rows USING {copied} AS copied
     WHERE rows.id = copied.id AND NOT EXISTS (
         SELECT FROM ONLY {default} AS strays
         WHERE strays.id = copied.id
@@ -76,17 +79,18 @@ _FOLLOW = """
 async def copy_ahead(run: Run, part: MonthPartition) -> None:
     """Copy the rows before the locks are there, and note which they are, within a transaction."""
     first, end = part.instants
-    names = await _names(run, part) | part.keys | {"first": first, "end": end}
-    connection = run.connection
-    await connection.exec_driver_sql(_NOTE_VERSIONS.format(**names))
-    await connection.exec_driver_sql(
-        "ALTER TABLE pg_temp.agentobs_copied ADD PRIMARY KEY (number), ADD UNIQUE (id)"
-    )
-    await connection.exec_driver_sql("ANALYZE pg_temp.agentobs_copied")
-    count = await connection.scalar(text("SELECT count(*) FROM pg_temp.agentobs_copied")) or 0
+    names, bounds = await _names(run, part), {**part.keys, "first": first, "end": end}
+    connection, copied = run.connection, names["copied"]
+    for statement in (
+        _NOTE_VERSIONS.format(**names, **bounds),
+        f"ALTER TABLE {copied} ADD PRIMARY KEY (number), ADD UNIQUE (id)",
+        f"ANALYZE {copied}",
+    ):
+        await execute_ddl(connection, statement)
+    count = await connection.scalar(statement_with(_COUNT, copied=copied)) or 0
     for done in range(0, count, _CHUNK):
         until = min(done + _CHUNK, count)
-        await connection.execute(text(_COPY.format(**names)), {"done": done, "until": until})
+        await connection.execute(statement_with(_COPY, **names), {"done": done, "until": until})
         run.watcher.progressed(until, count)
 
 
@@ -97,11 +101,13 @@ async def move_rows(run: Run, part: MonthPartition, *, copied: bool = False) -> 
     """
     names = await _names(run, part)
     if copied:
-        await run.connection.execute(text(_FORGET_CHANGED.format(**names)))
+        await run.connection.execute(statement_with(_FORGET_CHANGED, **names))
     else:
         await _refuse_others(run, part)
-    for statement in (_COPY_REST, _DELETE):
-        await run.connection.execute(text(statement.format(**names)), part.keys)
+    for template in (_COPY_REST, _DELETE):
+        await run.connection.execute(statement_with(template, **names), part.keys)
+    if copied:
+        await execute_ddl(run.connection, f"DROP TABLE {names['copied']}")
 
 
 async def set_foreign_keys_aside(run: Run, part: MonthPartition) -> None:
@@ -109,15 +115,15 @@ async def set_foreign_keys_aside(run: Run, part: MonthPartition) -> None:
     names = await _names(run, part)
     first, end = part.instants
     values = {**part.keys, "first": first, "end": end}
-    if not await run.connection.scalar(text(_ANY_FOREIGN.format(**names)), values):
+    if not await run.connection.scalar(statement_with(_ANY_FOREIGN, **names), values):
         return
     if part.table.has_parents:
         # Who writes a link to such a row now has committed by then, or finds its new id.
         lock = run.schema.qualified("agentobs_lock_parents")
-        await run.connection.execute(text(f"SELECT {lock}(true)"))
-    changed = await run.connection.execute(text(_SET_ASIDE.format(**names)), values)
+        await run.connection.execute(statement_with("SELECT {lock}(true)", lock=lock))
+    changed = await run.connection.execute(statement_with(_SET_ASIDE, **names), values)
     if changed.rowcount and part.table.has_parents:
-        await run.connection.execute(text(_FOLLOW.format(**names)), part.keys)
+        await run.connection.execute(statement_with(_FOLLOW, **names), part.keys)
 
 
 async def _refuse_others(run: Run, part: MonthPartition) -> None:
@@ -129,12 +135,13 @@ async def _refuse_others(run: Run, part: MonthPartition) -> None:
         )
 
 
-async def _names(run: Run, part: MonthPartition) -> dict[str, object]:
+async def _names(run: Run, part: MonthPartition) -> dict[str, str]:
     columns = await columns_of(run, part.table.name)
     return {
         "root": run.schema.qualified(part.table.name),
         "default": run.schema.qualified(part.table.default),
         "part": run.schema.qualified(part.name),
+        "copied": run.schema.qualified("agentobs_copied"),
         "original_ids": run.schema.qualified(part.table.original_ids),
         "instant": part.table.instant,
         "columns": ", ".join(columns),

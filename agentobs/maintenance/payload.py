@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import text
-
 from agentobs.maintenance.archiving import archive_month
 from agentobs.maintenance.columns import columns_of
 from agentobs.maintenance.ddl import execute_ddl
@@ -24,6 +22,7 @@ from agentobs.maintenance.partitions import (
     rename_indexes,
 )
 from agentobs.maintenance.rollups import are_folded_as_is, note_rewritten
+from agentobs.maintenance.statements import statement_with
 from agentobs.maintenance.states import note_payload_expired
 from agentobs.migrations.connection import quoted
 
@@ -35,6 +34,21 @@ if TYPE_CHECKING:
 CAPTURE = "agentobs_capture"
 """The trigger that notes changed rows."""
 CHANGED_ROWS = "agentobs_changed_rows"
+_COPY = """
+    INSERT INTO {beside} ({columns}) OVERRIDING SYSTEM VALUE
+    SELECT {values} FROM {leaf}
+"""
+_COPY_AND_TELL = f"""
+    WITH copied AS (
+        {_COPY} WHERE id >= :begin AND id < :upper ORDER BY id LIMIT :size
+        RETURNING id
+    )
+    SELECT count(*) OVER (), id FROM copied ORDER BY id DESC LIMIT 1
+"""  # noqa: S608 (names are filled in, quoted)
+# A list of keys is looked up in the index, however large the month is.
+_COPY_ANEW = f"{_COPY} WHERE id = ANY(:changed)"
+_FORGET_COPIES = "DELETE FROM {beside} WHERE id = ANY(:changed)"
+_FORGET_CHANGES = "DELETE FROM {changed} WHERE table_name = :table RETURNING id"
 # The note of a TRUNCATE.
 _EMPTIED = UUID(int=0)
 
@@ -103,33 +117,28 @@ async def _write_beside(run: Run, step: ExpirePayload) -> None:
 
 async def _copy_rows(run: Run, step: ExpirePayload) -> None:
     """Copy the month without its payload, piece by piece, so that one sees how it goes on."""
-    copy = await _copy(
-        run, step.part, "NULL", "id >= :begin AND id < :upper ORDER BY id LIMIT :size"
-    )
-    statement = text(
-        f"WITH copied AS ({copy} RETURNING id) "  # noqa: S608
-        "SELECT count(*) OVER (), id FROM copied ORDER BY id DESC LIMIT 1"
-    )
+    names = await _names_for_copy(run, step.part, "NULL")
+    copied = statement_with(_COPY_AND_TELL, **names)
     begin, done = step.part.keys["lower"], 0
     while True:
         values = {"begin": begin, "upper": step.part.keys["upper"], "size": _CHUNK}
-        last = (await run.connection.execute(statement, values)).one_or_none()
+        last = (await run.connection.execute(copied, values)).one_or_none()
         if last is None:
             return
         done, begin = done + last[0], UUID(int=last[1].int + 1)
         run.watcher.progressed(done, max(done, step.rows or 0))
 
 
-async def _copy(run: Run, part: MonthPartition, payload: str, condition: str) -> str:
-    """Return the statement that copies rows, with `payload` in the place of each such column."""
+async def _names_for_copy(run: Run, part: MonthPartition, payload: str) -> dict[str, str]:
+    """Return the names of a copy of rows, with `payload` in the place of each such column."""
     columns = await columns_of(run, part.table.name)
     going = set(map(quoted, part.table.payload))
-    values = [payload.format(name) if name in going else name for name in columns]
-    return (
-        f"INSERT INTO {run.schema.qualified(part.rewrite)} ({', '.join(columns)}) "  # noqa: S608
-        f"OVERRIDING SYSTEM VALUE SELECT {', '.join(values)} "
-        f"FROM {run.schema.qualified(part.name)} WHERE {condition}"
-    )
+    return {
+        "beside": run.schema.qualified(part.rewrite),
+        "leaf": run.schema.qualified(part.name),
+        "columns": ", ".join(columns),
+        "values": ", ".join(payload.format(name) if name in going else name for name in columns),
+    }
 
 
 async def _catch_up(run: Run, part: MonthPartition) -> None:
@@ -182,19 +191,14 @@ async def _copy_changed_rows(run: Run, part: MonthPartition) -> int:
     if _EMPTIED in changed:
         # A TRUNCATE took all rows; those that came after it are noted, too.
         await execute_ddl(run.connection, f"TRUNCATE {run.schema.qualified(part.rewrite)}")
-    # A list of keys is looked up in the index, however large the month is.
-    among = "id = ANY(:changed)"
-    delete = f"DELETE FROM {run.schema.qualified(part.rewrite)} WHERE {among}"  # noqa: S608
-    for statement in (delete, await _copy(run, part, "{}", among)):
-        await run.connection.execute(text(statement), {"changed": changed})
+    names = await _names_for_copy(run, part, "{}")
+    for template in (_FORGET_COPIES, _COPY_ANEW):
+        await run.connection.execute(statement_with(template, **names), {"changed": changed})
     return len(changed)
 
 
 async def _forget_changes(run: Run, part: MonthPartition) -> list[UUID]:
     """Take the notes of changed rows away, and return the keys that they held."""
-    changed = run.schema.qualified(CHANGED_ROWS)
-    found = await run.connection.scalars(
-        text(f"DELETE FROM {changed} WHERE table_name = :table RETURNING id"),  # noqa: S608
-        {"table": part.name},
-    )
+    forget = statement_with(_FORGET_CHANGES, changed=run.schema.qualified(CHANGED_ROWS))
+    found = await run.connection.scalars(forget, {"table": part.name})
     return list(set(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentobs.maintenance.archive.folders import without_password
@@ -64,7 +64,7 @@ class ExpireMonth:
     part: MonthPartition
     rows: int | None
     """As the server estimates them."""
-    archive: str | None = None
+    archive: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         how = f"{_archived(self.archive)}, detach and drop" if self.archive else "detach and drop"
@@ -84,7 +84,7 @@ class DropExpired:
     """Finish an expiry that ended after the partition was detached."""
 
     part: MonthPartition
-    archive: str | None = None
+    archive: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         how = f"{_archived(self.archive)} and drop" if self.archive else "drop"
@@ -98,7 +98,7 @@ class ExpirePayload:
     part: MonthPartition
     rows: int | None
     """As the server estimates them."""
-    archive: str | None = None
+    archive: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         how = f"{_archived(self.archive)} and remove" if self.archive else "remove"

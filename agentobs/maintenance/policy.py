@@ -33,7 +33,8 @@ class Policy:
     ahead: int = 3
     keep: timedelta | None = None
     keep_payload: timedelta | None = None
-    archive: str | None = None
+    # A URL may hold a password.
+    archive: str | None = field(default=None, repr=False)
     rebuild_rollups: bool = False
     now: datetime = field(default_factory=_now)
 

@@ -24,6 +24,7 @@ from agentobs.maintenance.partitions import (
     revoke_default_grants,
 )
 from agentobs.maintenance.rollups import take_rows_back
+from agentobs.maintenance.statements import statement_with
 from agentobs.maintenance.states import note_payload_restored, note_released, note_restored
 from agentobs.maintenance.tables import EVENT_TABLES, MonthPartition
 from agentobs.maintenance.workplace import Run, Watcher, open_run
@@ -40,6 +41,20 @@ if TYPE_CHECKING:
 # So few that a writer of one of them does not notice.
 _CHUNK = 1000
 _EXISTS = text("SELECT to_regclass(:table) IS NOT NULL")
+_MERGE = """
+    INSERT INTO {leaf} ({columns}) OVERRIDING SYSTEM VALUE
+    SELECT {columns} FROM {loaded} ON CONFLICT (id) DO NOTHING
+"""
+_GIVE = """
+    WITH loaded AS (
+        DELETE FROM {loaded} WHERE id IN (SELECT id FROM {loaded} ORDER BY id LIMIT :size)
+        RETURNING *
+    ),
+    given AS (
+        UPDATE {leaf} AS rows SET {assigned} FROM loaded WHERE rows.id = loaded.id AND {without}
+    )
+    SELECT count(*) FROM loaded
+"""
 
 
 async def restore(
@@ -203,12 +218,8 @@ async def _merge(run: Run, part: MonthPartition) -> None:
                 "restored"
             )
         await take_rows_back(run, part, part.restoration)
-        await run.connection.execute(
-            text(
-                f"INSERT INTO {leaf} ({columns}) OVERRIDING SYSTEM VALUE "  # noqa: S608
-                f"SELECT {columns} FROM {loaded} ON CONFLICT (id) DO NOTHING"
-            )
-        )
+        merge = statement_with(_MERGE, leaf=leaf, loaded=loaded, columns=columns)
+        await run.connection.execute(merge)
         await note_restored(run, part)
 
 
@@ -220,16 +231,11 @@ async def _give_payload_back(run: Run, part: MonthPartition) -> None:
     loaded, leaf = (run.schema.qualified(name) for name in (part.restoration, part.name))
     assigned = ", ".join(f"{name} = loaded.{name}" for name in part.table.payload)
     without = " AND ".join(f"rows.{name} IS NULL" for name in part.table.payload)
-    statement = text(
-        f"WITH loaded AS (DELETE FROM {loaded} WHERE id IN "  # noqa: S608
-        f"(SELECT id FROM {loaded} ORDER BY id LIMIT :size) RETURNING *), "
-        f"given AS (UPDATE {leaf} AS rows SET {assigned} FROM loaded "
-        f"WHERE rows.id = loaded.id AND {without}) SELECT count(*) FROM loaded"
-    )
+    give = statement_with(_GIVE, loaded=loaded, leaf=leaf, assigned=assigned, without=without)
     async with run.connection.begin():
         await execute_ddl(run.connection, f"ALTER TABLE {loaded} ADD PRIMARY KEY (id)")
         await note_payload_restored(run, part)
     given = _CHUNK
     while given == _CHUNK:
         async with run.connection.begin():
-            given = await run.connection.scalar(statement, {"size": _CHUNK}) or 0
+            given = await run.connection.scalar(give, {"size": _CHUNK}) or 0

@@ -15,6 +15,7 @@ from agentobs.maintenance.archiving import archive_month
 from agentobs.maintenance.ddl import execute_ddl, literal_of
 from agentobs.maintenance.locks import Mode, TableLock, with_locks
 from agentobs.maintenance.rollups import bring_up_to_date, keep_rollups, require_kept
+from agentobs.maintenance.statements import statement_with
 from agentobs.maintenance.states import note_expired
 from agentobs.maintenance.tables import DETACHED
 from agentobs.migrations.connection import quoted
@@ -32,6 +33,7 @@ _FORMER_IDS = text(
           = format('FOR VALUES FROM (%L) TO (%L)', CAST(:lower AS uuid), CAST(:upper AS uuid))
     """
 )
+_FORGET_LATE = "DELETE FROM {late} WHERE id >= :lower AND id < :upper"
 
 
 async def expire_month(run: Run, step: ExpireMonth) -> None:
@@ -94,12 +96,9 @@ async def _detach(run: Run, part: MonthPartition, archive: str | None) -> None:
 
 async def _forget_former_ids(run: Run, part: MonthPartition) -> None:
     """Forget the few former ids that came after the months of the others were made."""
-    statement = text(
-        f"DELETE FROM {run.schema.qualified(part.table.original_ids_default)} "  # noqa: S608
-        "WHERE id >= :lower AND id < :upper"
-    )
+    late = run.schema.qualified(part.table.original_ids_default)
     async with run.connection.begin():
-        await run.connection.execute(statement, part.keys)
+        await run.connection.execute(statement_with(_FORGET_LATE, late=late), part.keys)
 
 
 async def _drop(run: Run, part: MonthPartition) -> None:

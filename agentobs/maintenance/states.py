@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from agentobs.maintenance.archive.folders import without_password
+from agentobs.maintenance.statements import statement_with
 from agentobs.maintenance.tables import STATES
 
 if TYPE_CHECKING:
@@ -56,11 +55,12 @@ async def _note(
     changes: dict[str, str],
     **parameters: str | None,
 ) -> None:
-    statement = _NOTE.format(
-        states=run.schema.qualified(STATES),
+    template = _NOTE.format(
+        states="{states}",
         columns=", ".join(changes),
         values=", ".join(changes.values()),
         updates=", ".join(f"{column} = EXCLUDED.{column}" for column in changes),
     )
+    noted = statement_with(template, states=run.schema.qualified(STATES))
     identity = {"table": part.table.name, "month": part.month.day, **part.keys}
-    await run.connection.execute(text(statement), identity | parameters)
+    await run.connection.execute(noted, identity | parameters)

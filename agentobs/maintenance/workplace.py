@@ -76,7 +76,10 @@ async def open_run(
     """
     async with open_connection(settings, application_name="agentobs maintenance") as connection:
         await connection.run_sync(require_direct_connection)
-        own = await connection.run_sync(default_schema)
+        schema = settings.schema_name
+        # A role that owns the named one may have no schema of its own.
+        if schema is None:
+            schema = await connection.run_sync(default_schema)
         await connection.execute(_SETTLE)
         await connection.commit()
-        yield Run(connection, Schema(settings.schema_name or own), watcher, patience_seconds)
+        yield Run(connection, Schema(schema), watcher, patience_seconds)

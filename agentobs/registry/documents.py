@@ -115,6 +115,9 @@ def read_document(path: Path) -> AgentDocument:
         content = _read_bounded(path)
     except OSError as error:
         raise DefinitionError(path, f"can't be read: {error.strerror}") from error
+    except ValueError as error:
+        # The system never sees a name with U+0000, or a lone surrogate.
+        raise DefinitionError(path, "can't be read: no file has such a name") from error
     return parse_document(content, path)
 
 

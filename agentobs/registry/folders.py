@@ -64,8 +64,12 @@ def load_folder(folder: Path, root: str | None = None) -> LoadedFolder:
 
 
 def _definition_paths(folder: Path) -> tuple[list[Path], list[DefinitionError]]:
-    if not folder.is_dir():
-        raise DefinitionError(folder, "is no folder" if folder.exists() else "does not exist")
+    try:
+        fault = "" if folder.is_dir() else "is no folder" if folder.exists() else "does not exist"
+    except OSError as error:
+        raise DefinitionError(folder, f"can't be read: {error.strerror}") from error
+    if fault:
+        raise DefinitionError(folder, fault)
     failures: list[DefinitionError] = []
 
     def note(error: OSError) -> None:

@@ -9,6 +9,7 @@ another process.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _WORKER = Path(__file__).with_name("pattern_worker.py")
 
+# What an interpreter needs to start. The rest may hold secrets, and the patterns are anybody's.
+_NEEDED = ("DYLD_LIBRARY_PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 # Beside processor time, a machine that is busy elsewhere needs time of the clock.
 _GRACE_SECONDS = 10.0
 _MOST_SECONDS = 60
@@ -65,9 +68,10 @@ def _run(order: bytes, seconds: float) -> list[bytes]:
     # Isolated from the host's environment and without its site-packages, which cost time only.
     # A host that is no plain interpreter tells multiprocessing which one is.
     command: list[Any] = [get_executable(), "-I", "-S", "-W", "ignore", _WORKER]
+    needed = {name: os.environ[name] for name in _NEEDED if name in os.environ}
     try:
         output = subprocess.run(
-            command, input=order, capture_output=True, check=False, timeout=seconds
+            command, input=order, env=needed, capture_output=True, check=False, timeout=seconds
         ).stdout
     except subprocess.TimeoutExpired as error:
         output = error.stdout or b""

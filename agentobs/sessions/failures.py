@@ -211,6 +211,11 @@ def explain_error(context: ExceptionContext) -> BaseException | None:
         explained = _as_of_sqlalchemy(statement_failed(error), error, context.statement)
         remove_data(error)
         return explained
+    elif theirs is None and isinstance(error, UnicodeEncodeError):
+        # A parameter of that kind is refused as such.
+        return errors.InvalidValueError(
+            None, "in the text of the statement can't be sent: it holds lone surrogates"
+        )
     elif isinstance(theirs, DBAPIError) or isinstance(error, OSError):
         # SQLAlchemy gives up the connection of a statement that took too long, to be safe.
         lost = context.is_disconnect and not isinstance(error, TimeoutError)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _SCHEMES = frozenset({"postgres", "postgresql", "postgresql+asyncpg"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _BRACKETED = re.compile(r"\[(?P<name>[0-9A-Za-z:.%]+)\](?::(?P<port>.*))?")
+_IPV6 = re.compile(r"(?=.*:.*:)[0-9A-Fa-f:.]+(?:%[0-9A-Za-z.:_-]+)?")
 _PORT = re.compile(r"[0-9]{1,9}")
 _DEFAULT_PORT = "5432"
 _LAST_PORT = 65535
@@ -152,8 +153,8 @@ def _split_host(host: str, setting: str) -> tuple[str, str]:
         return host, ""
     if host.startswith("["):
         return _split_bracketed(host, setting)
-    if host.count(":") > 1:
-        # An address of IPv6, which needs brackets only in front of a query.
+    if _IPV6.fullmatch(host):
+        # It needs brackets only in front of a query.
         return host, ""
     name, _, port = host.partition(":")
     if not name:

@@ -30,6 +30,7 @@ from support.maintenance import (
     steps_left,
     texts_in,
 )
+from support.server_versions import needs_server
 from support.shell import connect_in_transaction
 
 from agentobs.keys import uuid7_at
@@ -142,7 +143,6 @@ async def test_the_hosts_columns_come_along(
 ) -> None:
     for column in (
         'dropped text, ADD COLUMN "a:b %s {c}" text',
-        "number integer GENERATED ALWAYS AS IDENTITY",
         "shout text GENERATED ALWAYS AS (upper(target_agent)) STORED",
     ):
         await look.exec_driver_sql(f"ALTER TABLE {METRICS} ADD COLUMN {_of_metrics(column)}")
@@ -155,6 +155,21 @@ async def test_the_hosts_columns_come_along(
 
     assert await texts_in(look, METRICS) == before
     assert "AGENT-X" in before[0]
+
+
+async def test_the_hosts_identity_goes_on_counting(
+    agentobs_database: DatabaseSettings, look: AsyncConnection
+) -> None:
+    await needs_server(look, 17, "a partitioned table has identity columns")
+    identity = "number integer GENERATED ALWAYS AS IDENTITY"
+    await look.exec_driver_sql(f"ALTER TABLE {METRICS} ADD COLUMN {identity}")
+    await add_rows(look, FEBRUARY, 3, METRICS)
+    before = await texts_in(look, METRICS)
+
+    await maintained(agentobs_database)
+    await maintained(agentobs_database, letting_go(FEBRUARY, "keep_payload"))
+
+    assert await texts_in(look, METRICS) == before
     await add_rows(look, FEBRUARY, 1, METRICS)
     numbers = await look.scalars(text(f"SELECT number FROM {METRICS} ORDER BY 1"))
     assert list(numbers) == [1, 2, 3, 4]

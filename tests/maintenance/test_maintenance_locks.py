@@ -343,7 +343,7 @@ async def test_a_role_without_the_right_is_a_clear_error_and_nothing_is_done(
         settings = agentobs_database.model_copy(
             update={"database_url": _url_as(agentobs_database, "onlooker")}
         )
-        with pytest.raises(AgentobsError, match="permission denied"):
+        with pytest.raises(AgentobsError, match="grant the role that right"):
             await maintain(Policy(ahead=6), settings=settings)
     finally:
         await look.execute(text("DROP ROLE onlooker"))

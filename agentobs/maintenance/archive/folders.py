@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,8 @@ TEMPORARY = ".partial"
 
 _FILE_SCHEME = "file://"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Of each URL, for fsspec chains them: simplecache::ftp://user:password@host/path.
+_LOGIN = re.compile(r"(?<=://)[^/]*@")
 # Contexts and requests are secret.
 _PRIVATE = 0o600
 
@@ -86,11 +89,13 @@ class LocalFolder:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._locked: int | None = None
+        _require_possible(self._path)
 
     def require(self) -> None:
         """Raise ArchiveError where there is no such folder."""
-        if not self._path.is_dir():
-            raise ArchiveError(str(self._path), "there is no such folder: is its name right?")
+        with explained(str(self._path)):
+            if not self._path.is_dir():
+                raise ArchiveError(str(self._path), "there is no such folder: is its name right?")
 
     def names(self) -> set[str]:
         """List the files; none where there is no such folder."""
@@ -160,7 +165,9 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._files, self._path = _filesystem(url, without_password(self._url))
+        self._shown = without_password(self._url)
+        with self._explained(self._shown):
+            self._files, self._path = _filesystem(url, self._shown)
 
     def require(self) -> None:
         """Do nothing: an object store has files only, and no folder before its first."""
@@ -175,7 +182,7 @@ class RemoteFolder:
     def names(self) -> set[str]:
         """List the files; none where there is no such folder."""
         self._files.invalidate_cache()
-        with explained(without_password(self._url)):
+        with self._explained(self._shown):
             try:
                 paths = self._files.ls(self._path, detail=False)
             except FileNotFoundError:
@@ -186,7 +193,7 @@ class RemoteFolder:
     def create(self, name: str) -> Iterator[BinaryIO]:
         """Write a file: it has its name after the block, and there is nothing after an error."""
         temporary, path = self._path_of(name + TEMPORARY), self._path_of(name)
-        with explained(self.shown(name)):
+        with self._explained(self.shown(name)):
             self._files.makedirs(self._path, exist_ok=True)
             try:
                 with self._files.open(temporary, "wb") as file:
@@ -200,7 +207,8 @@ class RemoteFolder:
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
         """Open a file to read."""
-        with explained(self.shown(name)), self._files.open(self._path_of(name), "rb") as file:
+        path = self._path_of(name)
+        with self._explained(self.shown(name)), self._files.open(path, "rb") as file:
             yield cast("BinaryIO", file)
 
     def location(self, name: str) -> str:
@@ -214,9 +222,12 @@ class RemoteFolder:
     def _path_of(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}"
 
+    def _explained(self, shown: str) -> AbstractContextManager[None]:
+        return explained(shown, is_secret=self._url != self._shown)
+
 
 @contextmanager
-def explained(shown: str) -> Iterator[None]:
+def explained(shown: str, *, is_secret: bool = False) -> Iterator[None]:
     """Raise ArchiveError for what the system says of a file."""
     try:
         yield
@@ -227,7 +238,8 @@ def explained(shown: str) -> Iterator[None]:
         reason = error.strerror or type(error).__name__
         if error.errno in _NO_SPACE:
             reason = f"no room for it ({reason}): free some, or name another folder"
-        raise ArchiveError(shown, reason) from error
+        # The words of an error may hold a URL, and with it a password.
+        raise ArchiveError(shown, reason) from (None if is_secret else error)
 
 
 def _filesystem(url: str, shown: str) -> tuple[Any, str]:
@@ -236,18 +248,28 @@ def _filesystem(url: str, shown: str) -> tuple[Any, str]:
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"{shown} needs fsspec: pip install fsspec") from error
     except (ImportError, ValueError) as error:
-        # fsspec names the package that is missing for a scheme, or the scheme that it lacks.
-        raise ConfigurationError(f"{shown} can't be opened: {error}") from error
+        # fsspec names the package that is missing for a scheme, or the scheme that it lacks; what
+        # it takes for a port, which it quotes, may be of a password.
+        is_secret = isinstance(error, ValueError) and shown != url.rstrip("/")
+        reason = type(error).__name__ if is_secret else error
+        cause = None if is_secret else error
+        raise ConfigurationError(f"{shown} can't be opened: {reason}") from cause
     return files, str(path)
 
 
 def without_password(url: str) -> str:
     """Return a folder's path or URL as it may be shown and stored."""
-    if "://" not in url:
-        return url
-    scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return _LOGIN.sub("", url)
+
+
+def _require_possible(path: Path) -> None:
+    """Refuse a name that the system never sees."""
+    try:
+        is_possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise ArchiveError(repr(str(path)), "no folder has such a name: it holds what is no text")
 
 
 def _create_private(path: Path) -> BinaryIO:

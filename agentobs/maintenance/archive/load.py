@@ -19,6 +19,7 @@ from agentobs.maintenance.archive.source import (
     has_original_ids,
     is_empty,
 )
+from agentobs.maintenance.statements import statement_with
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 _PIECE = 512 * 1024
 _STAGING = "agentobs_loaded_original_ids"
 _CREATE_STAGING = text(f"CREATE TEMPORARY TABLE {_STAGING} (id uuid, original_id uuid)")
+_TAKE_STAGED = """
+    INSERT INTO {originals} (id, original_id)
+    SELECT id, original_id FROM pg_temp.{staging} WHERE original_id IS NOT NULL
+    ON CONFLICT DO NOTHING
+"""
 _DROP_STAGING = text(f"DROP TABLE pg_temp.{_STAGING}")
 
 
@@ -114,13 +120,8 @@ class _Loading:
         lines = _lines(self._original_ids())
         await copy_lines_to(connection, _STAGING, names, lines, schema="pg_temp")
         # They may never have been taken away.
-        await connection.execute(
-            text(
-                f"INSERT INTO {originals} (id, original_id) "  # noqa: S608 (names, quoted)
-                f"SELECT id, original_id FROM pg_temp.{_STAGING} WHERE original_id IS NOT NULL "
-                "ON CONFLICT DO NOTHING"
-            )
-        )
+        take = statement_with(_TAKE_STAGED, originals=originals, staging=_STAGING)
+        await connection.execute(take)
         await connection.execute(_DROP_STAGING)
 
     async def compare(self, connection: AsyncConnection, schema: Schema, into: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentobs.errors import ArchiveDamagedError, ArchiveError
@@ -33,7 +33,7 @@ class ListedArchive:
     `location` is what the other functions take; the password of a URL is in it, and not in `shown`.
     """
 
-    location: str
+    location: str = field(repr=False)
     shown: str
     manifest: Manifest | None
     problem: str | None

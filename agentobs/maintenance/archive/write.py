@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import count
@@ -43,7 +43,7 @@ class Archive:
     `location` is what the other functions take; the password of a URL is in it, and not in `shown`.
     """
 
-    location: str
+    location: str = field(repr=False)
     shown: str
     manifest: Manifest
     is_new: bool
