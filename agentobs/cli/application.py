@@ -14,6 +14,7 @@ from agentobs.cli import (
     archive,
     db,
     dead_letters,
+    doctor,
     maintain,
     reading,
     report,
@@ -42,6 +43,7 @@ app.command(name="report")(report.command)
 app.add_typer(db.app, name="db")
 app.add_typer(server.app, name="server")
 app.command(name="maintain")(maintain.command)
+app.command(name="doctor")(doctor.command)
 app.add_typer(archive.app, name="archive")
 app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")

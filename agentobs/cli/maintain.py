@@ -27,7 +27,8 @@ _DAYS = {"d": 1, "w": 7}
 _BUSY = "another maintenance or migration run is at work: nothing to do"
 
 
-def _age(text: str) -> timedelta:
+def parse_age(text: str) -> timedelta:
+    """Return the age that an option gives; raise typer.BadParameter with examples."""
     match = _AGE.fullmatch(text)
     if match is None:
         raise typer.BadParameter("give days or weeks, such as 90d or 13w")
@@ -43,13 +44,15 @@ def command(
     keep: Annotated[
         timedelta | None,
         typer.Option(
-            parser=_age, metavar="AGE", help="Let months go that are older, such as 90d or 13w."
+            parser=parse_age,
+            metavar="AGE",
+            help="Let months go that are older, such as 90d or 13w.",
         ),
     ] = None,
     keep_payload: Annotated[
         timedelta | None,
         typer.Option(
-            parser=_age,
+            parser=parse_age,
             metavar="AGE",
             help="Let contexts, requests and feedback of months go that are older.",
         ),

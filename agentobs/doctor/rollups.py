@@ -1,0 +1,99 @@
+"""Rollups: hours that are not folded, hours that changed since, partitions that nobody watches."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from agentobs.doctor.findings import Finding, Severity
+from agentobs.rollups import FAMILIES, Store, backlog_of
+from agentobs.rollups.folding import busy_hours, folded_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agentobs.doctor.context import Context
+    from agentobs.rollups import Backlog, Family
+
+_CHECK = "rollups"
+_MAINTAIN = "agentobs maintain --apply"
+# Enabled at the root, they are so at each partition. One that is missing is drift.
+_TRIGGERS = text(
+    """
+    SELECT format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER %I;', nspname, relname, tgname)
+    FROM pg_trigger
+    JOIN pg_class ON pg_class.oid = tgrelid
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE tgrelid = to_regclass(:table) AND starts_with(tgname, :prefix)
+    ORDER BY tgname
+    """
+)
+
+
+async def check_rollups(context: Context) -> list[Finding]:
+    """Find what maintenance has to fold, and what it can't know that it has to."""
+    found = [await _of_family(context, family) for family in FAMILIES]
+    return [finding for findings in found for finding in findings]
+
+
+async def _of_family(context: Context, family: Family) -> list[Finding]:
+    store = Store(context.connection, context.schema.name)
+    backlog = await backlog_of(store, family, datetime.now(UTC))
+    findings = list(_of_backlog(context, family, backlog))
+    if backlog.closed_to:
+        findings += await _lag(context, store, family, backlog.closed_to)
+    if backlog.unwatched:
+        findings.append(await _unwatched(context, family, backlog.unwatched))
+    return findings
+
+
+async def _lag(
+    context: Context, store: Store, family: Family, closed_to: datetime
+) -> Iterable[Finding]:
+    async with context.connection.begin():
+        since = await folded_instant(store, family)
+        oldest = await busy_hours(store, family, since, closed_to, limit=1)
+    lag = closed_to - oldest[0]
+    severity = Severity.WARNING if lag > context.thresholds.rollup_lag else Severity.NOTICE
+    words = (
+        f"hours of {family.name} are not folded from {oldest[0]:%Y-%m-%d %H:%M} to "
+        f"{closed_to:%Y-%m-%d %H:%M} UTC: charts read them row by row. Does maintenance run?"
+    )
+    return [_finding(severity, family.name, words, _MAINTAIN)]
+
+
+def _of_backlog(context: Context, family: Family, backlog: Backlog) -> Iterable[Finding]:
+    if backlog.marked:
+        is_many = backlog.marked > context.thresholds.dirty_hours
+        words = (
+            f"{backlog.marked:,} hours of {family.name} changed since they were folded: charts "
+            "read them row by row"
+        )
+        severity = Severity.WARNING if is_many else Severity.NOTICE
+        yield _finding(severity, family.name, words, _MAINTAIN)
+    if backlog.has_changed_partitions:
+        words = (
+            f"partitions of {family.name} came, went or were rewritten since their hours were "
+            "folded: charts read these row by row"
+        )
+        yield _finding(Severity.NOTICE, family.name, words, _MAINTAIN)
+
+
+async def _unwatched(context: Context, family: Family, count: int) -> Finding:
+    rows = await context.rows(
+        _TRIGGERS,
+        table=context.schema.qualified(family.name),
+        prefix=f"trigger_{family.name}_rollups_",
+    )
+    words = (
+        f"{count} partitions of {family.name} lack a trigger of the rollups, or it is off: what "
+        "changes in them marks no hour, so they are read row by row, and don't expire"
+    )
+    fix = "\n".join(statement for (statement,) in rows)
+    return _finding(Severity.WARNING, family.name, words, fix or "agentobs doctor")
+
+
+def _finding(severity: Severity, subject: str, words: str, fix: str) -> Finding:
+    return Finding(check=_CHECK, severity=severity, subject=subject, words=words, fix=fix)
