@@ -8,19 +8,43 @@ from typing import Annotated
 import typer
 
 from agentobs import migrations
+from agentobs.cli import adopt, grant
 from agentobs.embedded.default import with_database
 from agentobs.settings import read_settings
 
 app = typer.Typer(help="Upgrade, downgrade and check the schema.", no_args_is_help=True)
 
+app.command(name="adopt")(adopt.command)
+app.command(name="grant")(grant.command)
+
 Revision = Annotated[str, typer.Argument(help="A revision, head, base, or a step: +1, -1.")]
 
 
 @app.command()
-def upgrade(revision: Revision = "head") -> None:
-    """Upgrade the database."""
+def upgrade(
+    revision: Revision = "head",
+    *,
+    online: Annotated[
+        bool,
+        typer.Option("--online", help="Rewrite the event tables beside the writers, then swap."),
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="With --online: take back what is not finished.")
+    ] = False,
+) -> None:
+    """Upgrade the database.
+
+    With --online nobody waits for more than a moment; a run that was broken off goes on.
+    """
+    if undo and not online:
+        raise typer.BadParameter("--undo takes back an online upgrade: give --online, too")
     with with_database(read_settings()) as settings:
-        asyncio.run(migrations.upgrade(revision, settings=settings))
+        if undo:
+            asyncio.run(migrations.undo_online(settings=settings))
+        elif online:
+            asyncio.run(migrations.upgrade_online(revision, settings=settings))
+        else:
+            asyncio.run(migrations.upgrade(revision, settings=settings))
 
 
 # A step back, such as -1, is no option.

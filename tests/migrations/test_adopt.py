@@ -137,7 +137,8 @@ MENDED = {
         "DROP TRIGGER trigger_agent_definitions_updated_at ON agent_definitions",
         (
             "CREATE TRIGGER trigger_agent_definitions_updated_at BEFORE INSERT "
-            "ON agent_definitions FOR EACH ROW EXECUTE FUNCTION update_agent_definitions_timestamp()"
+            "ON agent_definitions "
+            "FOR EACH ROW EXECUTE FUNCTION update_agent_definitions_timestamp()"
         ),
     ],
     "function and trigger are missing": [
@@ -211,7 +212,8 @@ REFUSED = {
     "another primary key": (
         (
             "ALTER TABLE router_performance_metrics "
-            "DROP CONSTRAINT router_performance_metrics_pkey, ADD CONSTRAINT router_performance_metrics_pkey PRIMARY KEY (id, measured_at)"
+            "DROP CONSTRAINT router_performance_metrics_pkey, "
+            "ADD CONSTRAINT router_performance_metrics_pkey PRIMARY KEY (id, measured_at)"
         ),
         (
             "constraint router_performance_metrics.router_performance_metrics_pkey is "

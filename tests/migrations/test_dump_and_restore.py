@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -10,37 +9,17 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 from support.catalog_snapshot import read_catalog
+from support.dumps import dump, restore, run_dump
 from support.event_rows import EVENTS, INSTANTS, PARENT_KEY, insert_child, insert_row, rows_of
-from support.shell import connect, psql, url_of
+from support.shell import connect
 
 from agentobs import migrations
-from agentobs.embedded.binaries import find_binaries
 from agentobs.errors import ConstraintError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from agentobs import DatabaseSettings
-
-
-def dump(settings: DatabaseSettings, *options: str) -> bytes:
-    return _run("pg_dump", settings, *options)
-
-
-def restore(settings: DatabaseSettings, archive: bytes, *options: str) -> None:
-    _run("pg_restore", settings, "--exit-on-error", *options, input=archive)
-
-
-def _run(program: str, settings: DatabaseSettings, *options: str, input: bytes = b"") -> bytes:  # noqa: A002
-    path = find_binaries() / program
-    done = subprocess.run(
-        [path, "--dbname", url_of(settings), *options],
-        input=input,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
 
 
 async def state(connection: AsyncConnection) -> tuple[Any, ...]:
@@ -80,9 +59,8 @@ async def test_a_plain_dump_is_run_by_psql(
     async with connect(source) as connection:
         before = await state(connection)
 
-    done = psql(empty, dump(source, "--format=plain").decode())
+    run_dump(empty, dump(source, "--format=plain"))
 
-    assert done.returncode == 0, done.stderr
     async with connect(empty) as connection:
         assert await state(connection) == before
 

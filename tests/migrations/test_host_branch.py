@@ -150,6 +150,19 @@ async def test_a_stamp_is_recorded_as_well(project: HostProject) -> None:
     assert await migrations.current(settings=project.settings) == HEAD
 
 
+async def test_a_database_with_two_version_tables_changes_over_by_a_stamp(
+    project: HostProject, connection: AsyncConnection
+) -> None:
+    await migrations.upgrade(settings=project.settings)
+    run(project, "upgrade", "shop@head")
+
+    run(project, "stamp", "heads")
+    run(project, "upgrade", "heads")
+
+    assert await versions(connection) == {"a1", HEAD}
+    assert await migrations.current(settings=project.settings) == HEAD
+
+
 async def test_a_new_revision_goes_to_the_hosts_branch(project: HostProject) -> None:
     run(project, "upgrade", "heads")
     project.add_models("""
