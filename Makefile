@@ -4,13 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+LOWEST := .venv-lowest
+LOWEST_READY := $(LOWEST)/ready
+PYTEST_OPTIONS := --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 # Set by a developer's shell, these would point the demo and the checks at a real database.
 unexport AGENTOBS_DATABASE_URL AGENTOBS_MIGRATION_URL AGENTOBS_SCHEMA
 
 .PHONY: help
 help: ## Show this help (PYTHON=python3.13 chooses the interpreter)
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("agentobs needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.13") if sys.version_info < (3, 11) else None'
@@ -27,7 +30,39 @@ demo: $(READY) ## Start a PostgreSQL, migrate, sync agents, write and read a wor
 
 .PHONY: test
 test: $(READY) ## Run the whole suite on a real PostgreSQL
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+# A version that fails does not keep the others from their turn.
+VERSIONS ?= 14 15 16 17 18
+ON_EACH := cd tests && ../$(BIN)/python -m matrix
+
+.PHONY: test-matrix
+test-matrix: $(READY) ## Run the whole suite on PostgreSQL 14 to 18 (VERSIONS='14 17' chooses)
+	$(ON_EACH) $(VERSIONS) -- $(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+# For CI, in its time: where most SQL of ours is run, and where plans and locks are looked at.
+OLDEST_TESTS := tests/test_bulk.py $(addprefix tests/,maintenance migrations models rollups)
+
+.PHONY: test-oldest
+test-oldest: $(READY) ## Run the tests that depend most on the server on PostgreSQL 14
+	$(ON_EACH) 14 -- $(BIN)/python -m pytest $(PYTEST_OPTIONS) $(OLDEST_TESTS)
+
+# For CI, in its time: each library of `dependencies` and of the extras is used in one of these.
+LOWEST_TESTS := $(wildcard tests/test_*.py) $(addprefix tests/, \
+	analytics/test_analytics_weights.py analytics/test_tables.py cli \
+	embedded/test_embedded_account.py examples maintenance/test_archive_folder.py \
+	maintenance/test_archive_round_trip.py migrations/test_alembic_command.py \
+	migrations/test_autogenerate.py models recorder/test_recorder_prometheus.py \
+	recorder/test_sanitize.py registry report sessions)
+
+$(LOWEST_READY): $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable '.[dev]'
+	@touch $@
+
+.PHONY: test-lowest
+test-lowest: $(LOWEST_READY) ## Run the tests of each library with the lowest versions allowed
+	$(LOWEST)/bin/python -m pytest $(PYTEST_OPTIONS) $(LOWEST_TESTS)
 
 .PHONY: check
 check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, current docs
@@ -48,6 +83,7 @@ check: $(READY) ## Lint, types, import layers, generated SQL, dependency audit, 
 .PHONY: bench
 bench: $(READY) ## Measure, beside the floor in the same run
 	$(BIN)/python -m benchmarks.migrations
+	$(BIN)/python -m benchmarks.online_upgrade
 	$(BIN)/python -m benchmarks.sessions
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.insert_crossing
@@ -57,11 +93,13 @@ bench: $(READY) ## Measure, beside the floor in the same run
 	$(BIN)/python -m benchmarks.retention
 	$(BIN)/python -m benchmarks.maintenance_stalls
 	$(BIN)/python -m benchmarks.rollups
+	$(BIN)/python -m benchmarks.doctor
 
 .PHONY: bench-large
 bench-large: $(READY) ## The same for ten million rows in each event table; says what disk it takes
 	$(BIN)/python -m benchmarks.rollups --rows 10000000
 	$(BIN)/python -m benchmarks.growth --rows 10000000
+	$(BIN)/python -m benchmarks.doctor --rows 10000000
 
 .PHONY: docs
 docs: $(READY) ## Write the pages that are made from the code
@@ -69,4 +107,4 @@ docs: $(READY) ## Write the pages that are made from the code
 
 .PHONY: clean
 clean: ## Remove what make and the tools made here
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

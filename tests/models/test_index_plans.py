@@ -27,6 +27,7 @@ from support.plan_questions import (
     TREE,
 )
 from support.plans import explain, scans_of, sent_by
+from support.server_versions import needs_server
 
 from agentobs import AgentTransformationEvent, RouterPerformanceMetric
 from agentobs.maintenance.months import SLACK
@@ -180,6 +181,9 @@ async def test_the_newest_of_an_agent_between_two_keys_stop_before_the_older_mon
         analyze=True,
     )
     assert plan.pairs == in_each(year.suffixes, index)
+    assert "Sort" not in plan.nodes
+    assert plan.rows <= 50 + len(plan.scans)
+    await needs_server(connection, 15, "months are read in their order beside a DEFAULT")
     assert {scan.leaf for scan in plan.scans if scan.ran} == {year.last.suffix}
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from support.event_rows import EVENTS, FEBRUARY, MARCH, PARENT_KEY, insert_child, insert_row
 from support.leaks import nothing_leaks
 from support.models import CANARY, new_event, required_of_an_event
+from support.server_versions import needs_server
 from support.shell import psql
 
 from agentobs import AgentTransformationEvent
@@ -82,9 +83,7 @@ async def by_update(session: AsyncSession, row: dict[str, Any]) -> None:
 
 
 async def by_merge(session: AsyncSession, row: dict[str, Any]) -> None:
-    version = await session.scalar(text("SELECT current_setting('server_version_num')::int"))
-    if version is not None and version < 150_000:
-        pytest.skip("MERGE is there from PostgreSQL 15 on")
+    await needs_server(session, 15, "MERGE is there")
     await session.execute(text(MERGE), row)
 
 

@@ -33,6 +33,8 @@ class RunsOn(StrEnum):
     EMBEDDED = "embedded server"
     # For pages about projects that use the package; a server for tests is in the environment.
     FOLDER = "empty folder"
+    # For pages about the database of such a project; the package is there as the wheel installs it.
+    PROJECT = "empty folder and database"
 
 
 @dataclass(frozen=True)

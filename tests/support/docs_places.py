@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.docs_pages import RunsOn
+from support.host_project import install_package
 from support.shell import REPOSITORY
 
 from agentobs import embedded
@@ -48,7 +49,11 @@ class Places:
 
     def run(self, page: Page, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a page in its place, in a process of its own."""
-        if page.runs_on is not RunsOn.FOLDER:
+        code = folder
+        if page.runs_on is RunsOn.PROJECT:
+            code = folder.with_name(f"{folder.name}-installed")
+            install_package(code)
+        elif page.runs_on is not RunsOn.FOLDER:
             copy_repository(folder)
         with self._settings(page) as settings:
             return subprocess.run(
@@ -56,7 +61,7 @@ class Places:
                 check=False,
                 cwd=folder,
                 encoding="utf-8",
-                env=page_environment(folder, settings),
+                env=page_environment(code, settings),
                 stderr=subprocess.STDOUT,
                 stdout=subprocess.PIPE,
             )
@@ -89,15 +94,15 @@ def copy_repository(folder: Path) -> None:
             shutil.copy2(source, folder / name)
 
 
-def page_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """Make the environment of a page: the tools of this run, and the code of the page's folder."""
+def page_environment(code: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Make the environment of a page: the tools of this run, and the code of a folder."""
     tools = (Path(sys.executable).parent, find_binaries(), *os.get_exec_path())
     return {
         **{name: os.environ[name] for name in _KEPT if name in os.environ},
         "COLUMNS": "200",
         "NO_COLOR": "1",
         "PATH": os.pathsep.join(map(str, tools)),
-        "PYTHONPATH": os.pathsep.join(map(str, (folder, REPOSITORY / "tests"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (code, REPOSITORY / "tests"))),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
         "TERM": "dumb",

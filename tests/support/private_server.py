@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 # where a client that tries again and again would one day connect to itself.
 _PORTS = range(20_000, 32_000)
 
+PROGRAMS_SETTING = "AGENTOBS_TEST_POSTGRES_PROGRAMS"
+
+# Where the matrix runs the tests, the server programs of its version; they are built with TLS.
+_MATRIX_PROGRAMS = os.environ.get(PROGRAMS_SETTING)
+
 _INITDB_OPTIONS = (
     "--encoding=UTF8",
     "--locale=C",
@@ -51,6 +56,7 @@ class PrivateServer:
     folder: Path
     account: Account
     programs: Path
+    clients: Path
     port: int
     password: str
     options: Mapping[str, str]
@@ -89,6 +95,8 @@ class PrivateServer:
                 [self.programs / "postgres", "-D", self.data, *self._settings()],
                 cwd="/",
                 env=server_environment(),
+                # Ctrl-C in the terminal is for its users, which stop it when they are done.
+                start_new_session=True,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -108,7 +116,7 @@ class PrivateServer:
     def sql(self, statement: str) -> str:
         """Return the rows as psql prints them, without headings."""
         options = ["-X", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.database, "-c", statement]
-        return self._run("psql", *options, *self._address())
+        return self._run(self.clients / "psql", *options, *self._address())
 
     def prepend_hba(self, line: str) -> None:
         """Put a line before the others, as the first one that matches counts, and load it."""
@@ -133,7 +141,8 @@ class PrivateServer:
         with _folder_of(self.account) as folder:
             copy = replace(self, folder=folder, port=_free_port())
             options = ["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]
-            self._run("pg_basebackup", *self._address(), f"--pgdata={copy.data}", *options)
+            program = self.clients / "pg_basebackup"
+            self._run(program, *self._address(), f"--pgdata={copy.data}", *options)
             with _running(copy):
                 yield copy
 
@@ -154,7 +163,7 @@ class PrivateServer:
     def _is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()
-        command = [str(self.programs / "pg_isready"), "-q", *self._address()]
+        command = [str(self.clients / "pg_isready"), "-q", *self._address()]
         return subprocess.run(command, check=False, env=server_environment()).returncode == 0
 
     def _initialize(self) -> None:
@@ -162,11 +171,11 @@ class PrivateServer:
         passwords.write_text(self.password)
         self.account.own(passwords)
         names = [f"--pgdata={self.data}", f"--pwfile={passwords}", f"--username={self.user}"]
-        self._run("initdb", *names, *_INITDB_OPTIONS)
+        self._run(self.programs / "initdb", *names, *_INITDB_OPTIONS)
 
-    def _run(self, program: str, *arguments: str) -> str:
+    def _run(self, program: Path, *arguments: str) -> str:
         result = subprocess.run(
-            [self.programs / program, *arguments],
+            [program, *arguments],
             capture_output=True,
             check=False,
             cwd="/",
@@ -191,14 +200,21 @@ class PrivateServer:
 
 @contextmanager
 def private_server(
-    *, tls: Certificates | None = None, options: Mapping[str, str] = {}
+    *,
+    tls: Certificates | None = None,
+    programs: Path | None = None,
+    options: Mapping[str, str] = {},
 ) -> Iterator[PrivateServer]:
-    """Run a server with a password; with `tls` it refuses plaintext and admits CERTIFIED_USER."""
+    """Run a server with a password; with `tls` it refuses plaintext and admits CERTIFIED_USER.
+
+    `programs` are of the version that is wanted; clients of the newest talk with all of them.
+    """
     account = server_account()
     with _folder_of(account) as folder:
-        programs = tls_programs() if tls else binaries_for_server(Layout(folder, account))
+        clients = binaries_for_server(Layout(folder, account))
+        chosen = programs or _usual_programs(clients, tls=tls is not None)
         password = secrets.token_urlsafe(16)
-        server = PrivateServer(folder, account, programs, _free_port(), password, options)
+        server = PrivateServer(folder, account, chosen, clients, _free_port(), password, options)
         server._initialize()
         if tls:
             install_tls(tls, server.data, account)
@@ -206,6 +222,12 @@ def private_server(
             if tls:
                 server.sql(f"CREATE ROLE {CERTIFIED_USER} LOGIN")
             yield server
+
+
+def _usual_programs(embedded: Path, *, tls: bool) -> Path:
+    if _MATRIX_PROGRAMS:
+        return Path(_MATRIX_PROGRAMS)
+    return tls_programs() if tls else embedded
 
 
 @contextmanager
