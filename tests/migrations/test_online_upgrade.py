@@ -87,6 +87,7 @@ OF_A_HOST = [
         "GENERATED ALWAYS AS (length(correlation_id::text)) STORED"
     ),
     'ALTER TABLE {table} ADD COLUMN "Host ""%s"" Näme" int DEFAULT 1',
+    'ALTER TABLE {table} ADD COLUMN "host:colon" int DEFAULT 1',
     "ALTER TABLE {table} ADD COLUMN host_gone int, ADD COLUMN host_kept int DEFAULT 2",
     "ALTER TABLE {table} DROP COLUMN host_gone",
     "CREATE TABLE IF NOT EXISTS host_tenants (id int PRIMARY KEY)",

@@ -26,8 +26,12 @@ _COLUMNS = text(
 
 
 def columns_of(connection: Connection, table: EventTable) -> list[str]:
-    """List the columns that rows are written with, quoted; the host's are among them."""
-    return list(connection.scalars(_COLUMNS, {"table": table.beside}))
+    """List the columns that rows are written with, quoted; the host's are among them.
+
+    They are for `text()`, which takes a name behind a colon for a parameter.
+    """
+    names = connection.scalars(_COLUMNS, {"table": table.beside})
+    return [name.replace(":", r"\:") for name in names]
 
 
 def write_rows(
