@@ -40,8 +40,14 @@ ON_EACH := cd tests && ../$(BIN)/python -m matrix
 test-matrix: $(READY) ## Run the whole suite on PostgreSQL 14 to 18 (VERSIONS='14 17' chooses)
 	$(ON_EACH) $(VERSIONS) -- $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-# For CI, in its time: where most SQL of ours is run, and where plans and locks are looked at.
-OLDEST_TESTS := tests/test_bulk.py $(addprefix tests/,maintenance migrations models rollups)
+# For CI, in its time: where SQL, catalogs, plans and locks of ours meet the server.
+OLDEST_TESTS := tests/test_bulk.py $(addprefix tests/, \
+	maintenance/test_full_round.py maintenance/test_make_months.py maintenance/test_payload.py \
+	maintenance/test_restore.py maintenance/test_retention.py migrations/test_adopt.py \
+	migrations/test_carried_catalog.py migrations/test_carried_rows.py \
+	migrations/test_expected_catalogs.py migrations/test_granted_writer.py \
+	migrations/test_online_upgrade.py migrations/test_partitions.py \
+	migrations/test_upgrade_and_downgrade.py models rollups)
 
 .PHONY: test-oldest
 test-oldest: $(READY) ## Run the tests that depend most on the server on PostgreSQL 14
@@ -49,11 +55,13 @@ test-oldest: $(READY) ## Run the tests that depend most on the server on Postgre
 
 # For CI, in its time: each library of `dependencies` and of the extras is used in one of these.
 LOWEST_TESTS := $(wildcard tests/test_*.py) $(addprefix tests/, \
-	analytics/test_analytics_weights.py analytics/test_tables.py cli \
-	embedded/test_embedded_account.py examples maintenance/test_archive_folder.py \
-	maintenance/test_archive_round_trip.py migrations/test_alembic_command.py \
-	migrations/test_autogenerate.py models recorder/test_recorder_prometheus.py \
-	recorder/test_sanitize.py registry report sessions)
+	analytics/test_analytics_weights.py analytics/test_tables.py cli/test_reading_commands.py \
+	embedded/test_embedded_account.py examples/test_fastapi_service.py \
+	maintenance/test_archive_folder.py maintenance/test_archive_round_trip.py \
+	migrations/test_alembic_command.py migrations/test_autogenerate.py models \
+	recorder/test_recorder_prometheus.py recorder/test_sanitize.py registry report/test_report_page.py \
+	sessions/test_database_lifecycle.py sessions/test_engine.py sessions/test_error_words.py \
+	sessions/test_stale_plans.py sessions/test_urls.py)
 
 $(LOWEST_READY): $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)

@@ -45,6 +45,7 @@ def command(
             typer.echo("Nothing was changed: run it again with --apply.")
             return
         done = asyncio.run(migrations.adopt(repair=repair, settings=settings))
+    typer.echo(f"{len(done.repaired)} differences were mended")
     typer.echo(f"schema {done.schema} is recorded to be at 0003: run `agentobs db upgrade`")
 
 

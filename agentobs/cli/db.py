@@ -41,6 +41,7 @@ def upgrade(
     with with_database(read_settings()) as settings:
         if undo:
             asyncio.run(migrations.undo_online(settings=settings))
+            typer.echo("The online upgrade is taken back: the tables are as they were at 0004.")
         elif online:
             asyncio.run(migrations.upgrade_online(revision, settings=settings))
         else:

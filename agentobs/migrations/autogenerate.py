@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from agentobs.migrations.comparison import expected_catalog
 from agentobs.models import metadata
 from agentobs.models.types import AwareTimestamp
 
@@ -13,12 +14,26 @@ if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import MigrationScript
     from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.schema import SchemaItem
 
 
 def is_ours(name: str | None, type_: str, parent_names: object) -> bool:
     """Admit our tables only: the host's would be proposed for dropping, and so would partitions."""
     del parent_names
     return type_ != "table" or name in metadata.tables
+
+
+def is_of_a_revision(
+    object_: SchemaItem, name: str | None, type_: str, reflected: bool, compare_to: object
+) -> bool:
+    """Leave out what a host added to our tables: what no revision makes, and no model has."""
+    if not reflected or compare_to is not None or type_ == "table":
+        return True
+    # All but tables have one: columns, indexes, constraints.
+    table = expected_catalog("head").tables.get(object_.table.name)  # type: ignore[attr-defined]
+    if table is None or name is None:
+        return True
+    return name in table.columns or name in table.indexes or name in table.constraints
 
 
 def render_type(type_: str, item: object, context: AutogenContext) -> str | Literal[False]:

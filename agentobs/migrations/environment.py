@@ -164,6 +164,7 @@ def _options(settings: DatabaseSettings) -> dict[str, Any]:
         # The second plugin sees CHECK constraints that were added or removed.
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
         "include_name": autogenerate.is_ours,
+        "include_object": autogenerate.is_of_a_revision,
         "render_item": autogenerate.render_type,
         "process_revision_directives": autogenerate.name_revision,
     }

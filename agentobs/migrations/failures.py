@@ -18,7 +18,8 @@ _ADVICE = {
     "42501": "let a role with that right run the migration (AGENTOBS_MIGRATION_URL)",
     "55P03": "a transaction in the way holds the lock: look in pg_stat_activity, then run again",
     "53200": "raise max_locks_per_transaction: each month of each event table takes some locks",
-    "AO002": "drop them (validate a constraint that is not valid), run again, make them anew",
+    "AO002": "drop what is named (or validate it, if it is a constraint that is not valid), run "
+    "it again, and make it anew afterwards",
     "AO003": "report this, please: nothing of the revision is kept",
     "57014": "somebody cancelled it, or a statement timeout of the role or database did",
 }

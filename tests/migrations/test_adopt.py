@@ -334,15 +334,16 @@ async def test_what_the_host_added_is_there_after_the_upgrade(
     await connection.execute(text(f"CREATE ROLE {reader}"))
     await make_scripted(
         empty,
-        f"ALTER TABLE {EVENTS} ADD COLUMN tenant text DEFAULT 'one'",
+        f"ALTER TABLE {EVENTS} ADD COLUMN tenant text DEFAULT 'one' CHECK (tenant <> '')",
         f"CREATE INDEX host_tenants ON {EVENTS} (tenant)",
         f"GRANT SELECT ON {EVENTS} TO {reader}",
         "CREATE TABLE host_orders (id int PRIMARY KEY)",
     )
     await insert_row(connection, EVENTS, tenant="two")
     try:
-        await migrations.adopt(settings=empty)
+        await migrations.adopt(repair=True, settings=empty)
         await migrations.upgrade(settings=empty)
+        await migrations.check(settings=empty)
 
         assert await connection.scalar(text(f"SELECT tenant FROM {EVENTS}")) == "two"
         may_read = f"SELECT has_table_privilege('{reader}', '{EVENTS}', 'SELECT')"

@@ -205,12 +205,14 @@ AFTER = f"INSERT INTO {METRICS} (metric_type, measured_at) VALUES ('after', '202
 
 async def test_what_is_in_the_way_is_refused_before_anything_is_made(pair: Pair) -> None:
     online, _ = pair
-    await fill(online, f"CREATE VIEW host_recent AS SELECT * FROM {EVENTS}")
+    await migrations.upgrade("0003", settings=online)
+    await change(online, f"CREATE VIEW host_recent AS SELECT * FROM {EVENTS}")
     async with connect(online) as connection:
         before = await read_catalog(connection)
-        with pytest.raises(MigrationError, match="view host_recent"):
+        with pytest.raises(MigrationError, match=r"view host_recent.* is at 0003; drop") as refused:
             await migrations.upgrade_online(settings=online)
 
+        assert refused.value.revision == "0003"
         assert await read_catalog(connection) == before
 
 
@@ -230,6 +232,7 @@ async def test_a_table_that_was_changed_meanwhile_is_told_and_the_run_can_be_tak
         undone = agentobs("db", "upgrade", "--online", "--undo", settings=online)
 
         assert (undone.returncode, undone.stderr) == (0, "")
+        assert undone.stdout.startswith("The online upgrade is taken back")
         assert await read_catalog(connection) == before
         assert await connection.scalar(text(rows)) == 404
 

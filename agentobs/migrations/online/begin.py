@@ -97,6 +97,12 @@ _NOTE_TABLE = text(
 )
 
 
+def refuse_obstacles(connection: Connection) -> None:
+    """Let revision 0005 say what of the host it would refuse to rewrite the tables under."""
+    for statement in statements_of("0005_dependents.sql"):
+        connection.exec_driver_sql(statement)
+
+
 def begin(connection: Connection, fingerprints: Mapping[str, str]) -> None:
     """Make all that is worked with, and note changes from the commit on, in one transaction.
 
@@ -104,8 +110,7 @@ def begin(connection: Connection, fingerprints: Mapping[str, str]) -> None:
     """
 
     def work(connection: Connection) -> None:
-        for statement in statements_of("0005_dependents.sql"):
-            connection.exec_driver_sql(statement)
+        refuse_obstacles(connection)
         for statement in (_CREATE_STATE, _CREATE_CHANGES, _CREATE_KEY, _CREATE_NOTE, _REVOKE_NOTE):
             connection.exec_driver_sql(statement)
         for table in EVENT_TABLES:

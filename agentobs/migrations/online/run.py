@@ -13,7 +13,7 @@ from agentobs.migrations.comparison import read_catalog
 from agentobs.migrations.connection import default_schema, in_schema, open_connection
 from agentobs.migrations.failures import explain_failure
 from agentobs.migrations.lock import lock_key, migration_lock
-from agentobs.migrations.online.begin import begin
+from agentobs.migrations.online.begin import begin, refuse_obstacles
 from agentobs.migrations.online.catching_up import catch_up
 from agentobs.migrations.online.copying import copy_rows
 from agentobs.migrations.online.indexing import index_partitions
@@ -89,13 +89,19 @@ def _explained(connection: Connection, work: Callable[[Connection], None]) -> No
     try:
         work(connection)
     except DBAPIError as error:
-        raise explain_failure(error, known=False) from error
+        if connection.closed or connection.invalidated:
+            raise explain_failure(error, known=False) from error
+        connection.rollback()
+        raise explain_failure(error, revision=current_revision(connection)) from error
 
 
 def _rewrite_beside(connection: Connection) -> None:
     """Go on from wherever the database is, to the revision whose indexes are made beforehand."""
     at = current_revision(connection) or _AFTER
     if at < _BEFORE:
+        # Before anything is changed; what came up since is found once more.
+        with connection.begin():
+            refuse_obstacles(connection)
         run_locked(connection, _BEFORE)
     if at <= _BEFORE:
         _rewrite(connection)
