@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
-from agentobs.doctor.connection import open_connection
+from agentobs.doctor.connection import is_pooled, open_connection
 from agentobs.doctor.findings import Finding, Severity
 from agentobs.doctor.server import another_address, unreachable
-from agentobs.errors import ConnectionFailedError, PoolerRefusedError
-from agentobs.migrations.pooler import require_direct_connection
+from agentobs.errors import ConnectionFailedError
 from agentobs.sessions.address import database_address, migration_address, reading_address
 
 if TYPE_CHECKING:
@@ -77,12 +76,11 @@ def _standby(context: Context) -> Finding:
 async def check_pooler(context: Context) -> list[Finding]:
     """Find a transaction pooler in the way of migrations, and one that the settings don't know."""
     settings, findings = context.settings, list[Finding]()
-    is_pooled = await _is_pooled(context.connection)
     setting = _MIGRATIONS
     if settings.migration_url is None:
         setting = database_address(settings).setting
-        findings += _of_services(settings, setting, is_pooled=is_pooled)
-    if is_pooled:
+        findings += _of_services(settings, setting, pooled=context.is_pooled)
+    if context.is_pooled:
         words = (
             "it goes through a transaction pooler, which migrations and maintenance refuse: their "
             "locks mean nothing there. They need the server's own address"
@@ -106,11 +104,11 @@ async def _check_other(context: Context, other: _Other) -> list[Finding]:
     address, limit = other.address, context.thresholds.check_timeout
     try:
         async with open_connection(address, context.settings, limit) as connection:
-            is_pooled = await _is_pooled(connection)
+            pooled = await is_pooled(connection)
             findings = await _compare(context, other, connection)
     except ConnectionFailedError as error:
         return [unreachable(error, address, other.severity)]
-    return [*findings, *_of_services(context.settings, address.setting, is_pooled=is_pooled)]
+    return [*findings, *_of_services(context.settings, address.setting, pooled=pooled)]
 
 
 async def _compare(context: Context, other: _Other, connection: AsyncConnection) -> list[Finding]:
@@ -136,23 +134,15 @@ async def _identity(connection: AsyncConnection) -> _Identity:
         return _Identity(*(await connection.execute(_IDENTITY)).one())
 
 
-async def _is_pooled(connection: AsyncConnection) -> bool:
-    try:
-        await connection.run_sync(require_direct_connection)
-    except PoolerRefusedError:
-        return True
-    return False
-
-
-def _of_services(settings: DatabaseSettings, setting: str, *, is_pooled: bool) -> list[Finding]:
-    if is_pooled and settings.pooler is None:
+def _of_services(settings: DatabaseSettings, setting: str, *, pooled: bool) -> list[Finding]:
+    if pooled and settings.pooler is None:
         words = (
             "it goes through a transaction pooler, and AGENTOBS_POOLER does not say so: what a "
             "service prepares is not there on the next backend"
         )
         return [_finding(Severity.WARNING, setting, words, "export AGENTOBS_POOLER=transaction")]
     # The setting is that of services and readers alike, and one of them may need it.
-    if settings.pooler is not None and not is_pooled and setting != _READERS:
+    if settings.pooler is not None and not pooled and setting != _READERS:
         words = (
             "AGENTOBS_POOLER says that it goes through a transaction pooler, and it does not: "
             "services do without prepared statements for nothing"

@@ -54,7 +54,7 @@ _ROOM = text(
     WITH widths AS (
         SELECT tablename, sum((1 - null_frac) * avg_width) AS width, count(*) AS columns
         FROM pg_stats
-        WHERE schemaname = :schema AND tablename = ANY (CAST(:names AS name[])) AND NOT inherited
+        WHERE schemaname = :schema AND tablename = ANY (CAST(:names AS text[])) AND NOT inherited
         GROUP BY 1
     )
     SELECT format('%I.%I', nspname, relname) AS name, relname, is_readable,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import NullPool, event, text
 
+from agentobs.errors import PoolerRefusedError
+from agentobs.migrations.pooler import require_direct_connection
 from agentobs.sessions.engine import engine_for
 
 if TYPE_CHECKING:
@@ -23,16 +25,17 @@ if TYPE_CHECKING:
 _MOST_SECONDS_TO_CONNECT = 10.0
 # The server keeps the time of a statement. This is for a network that has gone silent.
 _SECONDS_BEYOND = 5.0
-# For one transaction, so that a pooler's backend has nothing of it left. Months are those of UTC,
-# and to compile a look at the catalog takes longer than the look.
+# Months are those of UTC, and to compile a look at the catalog takes longer than the look.
 _SETTLE = text(
     """
-    SELECT set_config('statement_timeout', :statement, true),
-           set_config('lock_timeout', :lock, true),
-           set_config('timezone', 'UTC', true),
-           set_config('jit', 'off', true)
+    SELECT set_config('statement_timeout', :statement, :local),
+           set_config('lock_timeout', :lock, :local),
+           set_config('timezone', 'UTC', :local),
+           set_config('jit', 'off', :local)
     """
 )
+_READ_ONLY = text("SELECT set_config('default_transaction_read_only', 'on', false)")
+_AUTOCOMMIT = "AUTOCOMMIT"
 
 
 @asynccontextmanager
@@ -50,6 +53,26 @@ async def open_connection(
             yield connection
     finally:
         await engine.dispose()
+
+
+async def is_pooled(connection: AsyncConnection) -> bool:
+    """Tell whether it goes through a transaction pooler."""
+    try:
+        await connection.run_sync(require_direct_connection)
+    except PoolerRefusedError:
+        return True
+    return False
+
+
+async def settle_for_good(connection: AsyncConnection, limit: timedelta) -> None:
+    """Let each statement be a transaction, which takes half of the round trips.
+
+    For a connection of one's own: through a pooler the next client would get what is set here.
+    """
+    async with connection.begin():
+        await connection.execute(_SETTLE, _settings(limit, local=False))
+        await connection.execute(_READ_ONLY)
+    await connection.execution_options(isolation_level=_AUTOCOMMIT)
 
 
 def _engine(address: Address, settings: DatabaseSettings, limit: timedelta) -> AsyncEngine:
@@ -72,7 +95,8 @@ def _engine(address: Address, settings: DatabaseSettings, limit: timedelta) -> A
     )
 
     def settle(connection: Connection) -> None:
-        connection.execute(_SETTLE, _milliseconds(limit))
+        if connection.get_execution_options().get("isolation_level") != _AUTOCOMMIT:
+            connection.execute(_SETTLE, _settings(limit, local=True))
 
     event.listen(engine.sync_engine, "begin", settle)
     return engine
@@ -83,7 +107,7 @@ def _connect_timeout(address: Address) -> float:
     return min(given or _MOST_SECONDS_TO_CONNECT, _MOST_SECONDS_TO_CONNECT)
 
 
-def _milliseconds(limit: timedelta) -> dict[str, str]:
+def _settings(limit: timedelta, *, local: bool) -> dict[str, str | bool]:
     # 0 would be no limit at all.
     whole = max(2, round(limit.total_seconds() * 1000))
-    return {"statement": f"{whole}ms", "lock": f"{whole // 2}ms"}
+    return {"statement": f"{whole}ms", "lock": f"{whole // 2}ms", "local": local}

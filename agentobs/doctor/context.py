@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, MetaData, String, Table, select, text
 
+from agentobs.doctor.connection import is_pooled, settle_for_good
 from agentobs.doctor.findings import Server
 from agentobs.errors import ConfigurationError, DatabaseError
 from agentobs.maintenance.catalog import read_partitions
@@ -69,12 +70,14 @@ class Relation:
 class Context:
     """What a check is given; each of its statements is in a transaction that only reads.
 
-    `recorded` are the rows of the version table, None where the role may not read them.
+    `is_pooled` says that the connection goes through a transaction pooler. `recorded` are the rows
+    of the version table, None where the role may not read them.
     """
 
     connection: AsyncConnection
     settings: DatabaseSettings
     thresholds: Thresholds
+    is_pooled: bool
     server: Server
     relations: tuple[Relation, ...]
     recorded: tuple[str, ...] | None
@@ -99,7 +102,8 @@ class Context:
         """Return the partitions of the event tables, which are read once for all checks."""
         if not self._partitions:
             async with self.connection.begin():
-                self._partitions.extend(await read_partitions(self.connection, self.schema))
+                found = await read_partitions(self.connection, self.schema, sized=False)
+            self._partitions.extend(found)
         return self._partitions
 
 
@@ -107,11 +111,14 @@ async def read_context(
     connection: AsyncConnection, address: Address, settings: DatabaseSettings, limits: Thresholds
 ) -> Context:
     """Read what all checks need; raise ConfigurationError where there is no schema to look at."""
+    pooled = await is_pooled(connection)
+    if not pooled:
+        await settle_for_good(connection, limits.check_timeout)
     facts = await _facts(connection, settings)
     relations = await _relations(connection, facts["schema_name"])
     recorded = await _recorded(connection, facts["schema_name"], relations)
     server = Server(place=address.place, revision=max(recorded) if recorded else None, **facts)
-    return Context(connection, settings, limits, server, relations, recorded)
+    return Context(connection, settings, limits, pooled, server, relations, recorded)
 
 
 async def _facts(connection: AsyncConnection, settings: DatabaseSettings) -> Mapping[str, Any]:

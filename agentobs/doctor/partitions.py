@@ -30,7 +30,7 @@ _CHECKS = text(
     SELECT relname, conname, convalidated FROM pg_constraint
     JOIN pg_class ON pg_class.oid = conrelid
     WHERE conrelid = ANY (CAST(:oids AS oid[])) AND contype = 'c'
-      AND conname = ANY (CAST(:names AS name[]))
+      AND conname = ANY (CAST(:names AS text[]))
     """
 )
 # In one statement, with a key for each row and its children together: the link of a child may not

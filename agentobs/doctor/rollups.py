@@ -9,7 +9,6 @@ from sqlalchemy import text
 
 from agentobs.doctor.findings import Finding, Severity
 from agentobs.rollups import FAMILIES, Store, backlog_of
-from agentobs.rollups.folding import busy_hours, folded_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,29 +41,24 @@ async def _of_family(context: Context, family: Family) -> list[Finding]:
     store = Store(context.connection, context.schema.name)
     backlog = await backlog_of(store, family, datetime.now(UTC))
     findings = list(_of_backlog(context, family, backlog))
-    if backlog.closed_to:
-        findings += await _lag(context, store, family, backlog.closed_to)
     if backlog.unwatched:
         findings.append(await _unwatched(context, family, backlog.unwatched))
     return findings
 
 
-async def _lag(
-    context: Context, store: Store, family: Family, closed_to: datetime
-) -> Iterable[Finding]:
-    async with context.connection.begin():
-        since = await folded_instant(store, family)
-        oldest = await busy_hours(store, family, since, closed_to, limit=1)
-    lag = closed_to - oldest[0]
-    severity = Severity.WARNING if lag > context.thresholds.rollup_lag else Severity.NOTICE
+def _lag(context: Context, family: Family, first: datetime, closed_to: datetime) -> Finding:
+    is_long = closed_to - first > context.thresholds.rollup_lag
     words = (
-        f"hours of {family.name} are not folded from {oldest[0]:%Y-%m-%d %H:%M} to "
+        f"hours of {family.name} are not folded from {first:%Y-%m-%d %H:%M} to "
         f"{closed_to:%Y-%m-%d %H:%M} UTC: charts read them row by row. Does maintenance run?"
     )
-    return [_finding(severity, family.name, words, _MAINTAIN)]
+    severity = Severity.WARNING if is_long else Severity.NOTICE
+    return _finding(severity, family.name, words, _MAINTAIN)
 
 
 def _of_backlog(context: Context, family: Family, backlog: Backlog) -> Iterable[Finding]:
+    if backlog.closed_from and backlog.closed_to:
+        yield _lag(context, family, backlog.closed_from, backlog.closed_to)
     if backlog.marked:
         is_many = backlog.marked > context.thresholds.dirty_hours
         words = (

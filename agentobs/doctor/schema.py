@@ -11,6 +11,7 @@ from agentobs.maintenance.ddl import literal_of
 from agentobs.maintenance.statements import statement_with
 from agentobs.migrations import VERSION_TABLE, revisions
 from agentobs.migrations.comparison import compare, expected_catalog, read_catalog
+from agentobs.migrations.online.tables import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from agentobs.migrations.comparison import Comparison, Difference
 
 _UPGRADE = "agentobs db upgrade"
-# For this transaction alone. Names in it are quoted as a path wants them.
-_SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, true)")
+# Names in a path are quoted as anywhere else.
+_SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, :local)")
+_EXISTS = text("SELECT to_regclass(:table) IS NOT NULL")
 
 
 def lacks_tables(context: Context) -> bool:
@@ -47,17 +49,25 @@ async def check_revision(context: Context) -> list[Finding]:
         return []
     if recorded and recorded[0] not in {each.revision for each in known}:
         return [_ahead(recorded[0], known[0])]
+    return await _older(context, recorded, known)
+
+
+async def _older(
+    context: Context, recorded: tuple[str, ...], known: list[RevisionInfo]
+) -> list[Finding]:
     # A run that was told not to run, or tables that came by a dump: less may be recorded.
     if not (await _compare(context)).faults:
         return [_stale(recorded, known[0])]
-    return [_behind(recorded[0], known) if recorded else _unrecorded(context, known[0])]
+    if not recorded:
+        return [_unrecorded(context, known[0])]
+    return await _half_done(context) or [_behind(recorded[0], known)]
 
 
 def _unrecorded(context: Context, head: RevisionInfo) -> Finding:
     tables = [each.name for each in context.relations if each.name == each.root]
     if tables:
         words = f"no revision is recorded, though {', '.join(tables)} exist"
-        return _finding(Severity.CRITICAL, words, "agentobs db adopt --apply")
+        return _finding(Severity.CRITICAL, words, "agentobs db adopt --repair --apply")
     words = f"schema {context.schema.name} has no tables yet; this package is at {head.revision}"
     return _finding(Severity.CRITICAL, words, _UPGRADE)
 
@@ -83,6 +93,19 @@ def _behind(recorded: str, known: list[RevisionInfo]) -> Finding:
         f"It lacks {missing}"
     )
     return _finding(Severity.CRITICAL, words, _UPGRADE)
+
+
+async def _half_done(context: Context) -> list[Finding]:
+    """Find an online upgrade that was broken off: no other upgrade runs until it ends."""
+    state = context.schema.qualified(STATE)
+    if not (await context.rows(_EXISTS, table=state))[0][0]:
+        return []
+    words = (
+        "an online upgrade is not finished: its triggers note every change, and its copies take "
+        "room. If none is at work, go on with it, or take it back with "
+        "`agentobs db upgrade --online --undo`"
+    )
+    return [_finding(Severity.CRITICAL, words, f"{_UPGRADE} --online")]
 
 
 def _stale(recorded: tuple[str, ...], head: RevisionInfo) -> Finding:
@@ -119,7 +142,7 @@ async def check_drift(context: Context) -> list[Finding]:
 
 async def _compare(context: Context) -> Comparison:
     async with context.connection.begin():
-        path = {"path": context.schema.quoted}
+        path = {"path": context.schema.quoted, "local": context.is_pooled}
         await context.connection.execute(_SET_SEARCH_PATH, path)
         found = await context.connection.run_sync(read_catalog)
     return compare(expected_catalog("head"), found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -38,7 +39,8 @@ _PARTITIONS = text(
     """
     SELECT root.relname, part.relname, pg_get_expr(part.relpartbound, part.oid),
            part.relkind = 'r', nullif(part.reltuples, -1)::bigint,
-           pg_total_relation_size(part.oid)
+           -- Each index and its file is looked at for it.
+           CASE WHEN :sized THEN pg_total_relation_size(part.oid) ELSE 0 END
     FROM pg_inherits
     JOIN pg_class root ON root.oid = inhparent
     JOIN pg_class part ON part.oid = inhrelid
@@ -108,7 +110,7 @@ class Partition:
     rows: int | None
     """As the server estimates them; None where it never counted."""
     size: int
-    """In bytes, with indexes."""
+    """In bytes, with indexes; 0 where it was not asked for."""
     bounds: tuple[UUID, UUID] | None = None
     """The keys that it takes, from the first to below the second."""
 
@@ -163,7 +165,7 @@ class TableState:
     references: tuple[str, ...] = ()
     """The foreign keys of a host's tables on this one."""
 
-    @property
+    @cached_property
     def months(self) -> dict[Month, Partition]:
         """The partitions that are months, oldest first."""
         found = {part.month: part for part in self.partitions if part.month is not None}
@@ -190,12 +192,14 @@ async def read_state(connection: AsyncConnection, schema: Schema) -> list[TableS
     ]
 
 
-async def read_partitions(connection: AsyncConnection, schema: Schema) -> list[TableState]:
-    """Read what the server's catalog says of the event tables, and no table of theirs or ours.
+async def read_partitions(
+    connection: AsyncConnection, schema: Schema, *, sized: bool = True
+) -> list[TableState]:
+    """Read what the server's catalog says of the event tables, and no row of a table.
 
     Raises MaintenanceError where they are not at head.
     """
-    partitions = await _partitions(connection, schema)
+    partitions = await _partitions(connection, schema, sized=sized)
     missing = [table.name for table in EVENT_TABLES if not partitions[table.name]]
     if missing:
         raise MaintenanceError(
@@ -217,9 +221,12 @@ async def read_partitions(connection: AsyncConnection, schema: Schema) -> list[T
     ]
 
 
-async def _partitions(connection: AsyncConnection, schema: Schema) -> dict[str, list[Partition]]:
+async def _partitions(
+    connection: AsyncConnection, schema: Schema, *, sized: bool
+) -> dict[str, list[Partition]]:
     found: dict[str, list[Partition]] = {table.name: [] for table in EVENT_TABLES}
-    rows = await connection.execute(_PARTITIONS, {"schema": schema.name, "tables": list(found)})
+    values = {"schema": schema.name, "tables": list(found), "sized": sized}
+    rows = await connection.execute(_PARTITIONS, values)
     for table, name, words, is_plain, estimated, size in rows:
         bounds = _bounds_of(words)
         # One that has partitions itself, or lies on another server, is the host's own affair.

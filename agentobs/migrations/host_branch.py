@@ -39,8 +39,8 @@ def branch_options() -> dict[str, Any]:
 
     Filters for autogenerate; a transaction for each revision, since ours set limits that are to end
     with it; and a record of our revision in our own version table, which services and commands ask.
-    Raises MigrationError where an id is that of two revisions, or ours are not there; under
-    Alembic's command line that is one line on stderr.
+    Where an id is that of two revisions, or ours are not there, Alembic's command line ends with
+    one line on stderr; a program gets its CommandError, with a MigrationError as the cause.
     """
     with errors_for_operators():
         _require_our_revisions(context.script)
@@ -86,7 +86,11 @@ def _ours_of(found: Iterable[object]) -> list[str]:
 
 
 def _require_our_revisions(script: ScriptDirectory) -> None:
-    anew = ScriptDirectory(script.dir, version_locations=script.version_locations)
+    anew = ScriptDirectory(
+        script.dir,
+        version_locations=script.version_locations,
+        recursive_version_locations=script.recursive_version_locations,
+    )
     ours = {found.revision for found in revisions()}
     if clash := sorted(_ids_twice(anew) & ours):
         raise MigrationError(

@@ -25,8 +25,9 @@ def upgrade_with_host(connection: Connection, *, settings: DatabaseSettings | No
 
     For the end of an `env.py`, after `context.run_migrations()`. It does nothing where the command
     only reads, and where the host's run ended before its heads, as a downgrade does: ours go back
-    by `agentobs db downgrade` alone. The connection must have no transaction open. Raises
-    MigrationError; under Alembic's command line that is one line on stderr.
+    by `agentobs db downgrade` alone. The connection must have no transaction open. Where it fails,
+    Alembic's command line ends with one line on stderr; a program gets its CommandError, with a
+    MigrationError as the cause.
     """
     with errors_for_operators():
         if not changes_database():

@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, literal, null, select, true, update
 from agentobs.keys import EPOCH, uuid7_floor
 from agentobs.rollups.adding import TIMES, add_up_days, add_up_hours, with_times
 from agentobs.rollups.closing import are_writers_gone
-from agentobs.rollups.hours import DAY, HOUR, ONE_HOUR, floor_to, hour_at, key_at
+from agentobs.rollups.hours import DAY, HOUR, ONE_HOUR, floor_to, hour_at, hour_of, key_at
 from agentobs.rollups.tables import MARKS, STATE
 
 if TYPE_CHECKING:
@@ -117,6 +117,15 @@ async def busy_hours(
     busy = busy.union_all(select(hour_at(following.c.id)).select_from(busy.join(following, true())))
     # The limit ends the recursion, too: no hour is looked for that is not asked for.
     return list((await store.execute(select(busy.c.hour).limit(limit))).scalars())
+
+
+async def first_busy_hour(
+    store: Store, family: Family, since: datetime, until: datetime
+) -> datetime | None:
+    """Return the first hour that has rows; only partitions of that time are looked at."""
+    lower, upper = (literal(uuid7_floor(instant)) for instant in (since, until))
+    key = (await store.execute(_least_key(family, lower, upper))).scalar_one_or_none()
+    return None if key is None else hour_of(key)
 
 
 def _least_key(

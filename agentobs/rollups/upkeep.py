@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 
 from agentobs.rollups.closing import close_hours, closing_instant, writers_left
 from agentobs.rollups.folding import (
-    busy_hours,
+    first_busy_hour,
     fold_closed,
     fold_marked,
     folded_instant,
@@ -33,15 +33,17 @@ _PAUSE_SECONDS = 0.1
 class Backlog:
     """What is to be folded of a table.
 
-    `closed_to` is the end of the hours that have closed and have rows, None where there are none;
-    `marked` are folded hours that changed since; `has_changed_partitions` says that one came, went
-    or was rewritten. `unwatched` partitions lack a trigger, and are read row by row.
+    `closed_to` is the end of the hours that have closed and have rows, and `closed_from` the first
+    of these; None where there are none. `marked` are folded hours that changed since;
+    `has_changed_partitions` says that one came, went or was rewritten. `unwatched` partitions lack
+    a trigger, and are read row by row.
     """
 
     closed_to: datetime | None = None
     marked: int = 0
     has_changed_partitions: bool = False
     unwatched: int = 0
+    closed_from: datetime | None = None
 
     def __bool__(self) -> bool:
         return bool(self.closed_to or self.marked or self.has_changed_partitions)
@@ -52,12 +54,13 @@ async def backlog_of(store: Store, family: Family, now: datetime) -> Backlog:
     async with store.connection.begin():
         folded_to = await folded_instant(store, family)
         target = await closing_instant(store, now)
-        has_rows = await busy_hours(store, family, folded_to, target, limit=1)
+        first = await first_busy_hour(store, family, folded_to, target)
         marked = select(func.count(MARKS.c.hour.distinct())).where(
             MARKS.c.table_name == family.name, MARKS.c.hour < folded_to
         )
         return Backlog(
-            closed_to=target if has_rows else None,
+            closed_to=target if first else None,
+            closed_from=first,
             marked=(await store.execute(marked)).scalar_one(),
             has_changed_partitions=await has_changed(store, family, folded_to),
             unwatched=await unwatched_partitions(store, family),

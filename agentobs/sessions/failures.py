@@ -190,7 +190,9 @@ def driver_errors_explained() -> Iterator[None]:
     except errors.AgentobsError:
         raise
     except (*_DRIVER, OSError, *_ENCODING) as error:
-        explained = _as_of_sqlalchemy(statement_failed(error), error)
+        # Of a connection that ends while a COPY begins, the driver tells its own state at times.
+        lost = isinstance(error, InternalClientError)
+        explained = _as_of_sqlalchemy(statement_failed(error, lost=lost), error)
         copy = without_data(error)
         # Who follows the context instead of the cause finds the original.
         remove_data(error)

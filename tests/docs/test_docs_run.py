@@ -30,6 +30,7 @@ NOT_RUN = {
     ("README.md", "installs from a package registry"),
     ("docs/coming-from-the-pool.md", "the code that is replaced"),
     ("docs/embedded.md", "installs from a package registry"),
+    ("docs/testing.md", "fetches from a package registry"),
     ("docs/testing.md", "installs from a package registry"),
 }
 

@@ -17,7 +17,7 @@ from support.shell import connect, url_of
 
 from agentobs import migrations
 from agentobs.doctor import Diagnosis, Severity
-from agentobs.doctor.connection import open_connection
+from agentobs.doctor.connection import open_connection, settle_for_good
 from agentobs.errors import ReadOnlyError
 from agentobs.sessions.address import database_address
 
@@ -145,6 +145,10 @@ async def test_nothing_can_be_written_through_its_connection(
             with pytest.raises(ReadOnlyError):
                 await insert_row(connection)
             await connection.rollback()
+        await settle_for_good(connection, timedelta(seconds=2))
+        for _ in range(2):
+            with pytest.raises(ReadOnlyError):
+                await insert_row(connection)
 
 
 async def test_nothing_of_it_is_left_on_a_connection(

@@ -13,6 +13,7 @@ from support.shell import HEAD
 from agentobs import migrations
 from agentobs.doctor import Severity
 from agentobs.migrations import VERSION_TABLE
+from agentobs.migrations.online import run
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -121,6 +122,22 @@ async def test_tables_of_scripts_are_to_be_adopted(
     assert await migrations.current(settings=agentobs_empty_database) == "0003"
 
 
+async def test_an_online_upgrade_that_was_broken_off_is_told_and_gone_on_with(
+    agentobs_empty_database: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrations.upgrade("0004", settings=agentobs_empty_database)
+    with monkeypatch.context() as patched:
+        patched.delattr(run, "swap")
+        with pytest.raises(NameError):
+            await migrations.upgrade_online(settings=agentobs_empty_database)
+
+    unfinished, _ = await findings_of("revision", agentobs_empty_database)
+
+    assert "an online upgrade is not finished" in unfinished.words
+    fix(agentobs_empty_database, [unfinished])
+    assert await migrations.current(settings=agentobs_empty_database) == HEAD
+
+
 DRIFT = {
     "a CHECK": f"ALTER TABLE {EVENTS} DROP CONSTRAINT {EVENTS}_quality_check",
     "a key": "ALTER TABLE agent_definitions DROP CONSTRAINT agent_definitions_name_version_unique",
@@ -172,14 +189,14 @@ async def test_what_a_host_added_is_its_own(
 async def test_a_schema_of_choice_is_looked_at_instead(
     agentobs_database: DatabaseSettings,
 ) -> None:
-    elsewhere = agentobs_database.model_copy(update={"schema_name": 'of "choice"'})
+    elsewhere = agentobs_database.model_copy(update={"schema_name": 'of "choice" :it %s'})
 
     assert "has no tables yet" in (await findings_of("revision", elsewhere))[0].words
     await migrations.upgrade(settings=elsewhere)
     found = await examined(elsewhere)
     assert worse_than_a_notice(found) == []
     assert found.server is not None
-    assert found.server.schema_name == 'of "choice"'
+    assert found.server.schema_name == 'of "choice" :it %s'
 
 
 async def test_a_fix_names_the_schema_of_choice(

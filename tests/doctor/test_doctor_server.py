@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -45,14 +45,11 @@ async def test_a_server_that_says_nothing_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "_MOST_SECONDS_TO_CONNECT", 0.2)
-    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = silent.sockets[0].getsockname()[1]
-    settings = DatabaseSettings(database_url=SecretStr(f"postgresql://owner@127.0.0.1:{port}/x"))
-
-    (finding,) = (await examined(settings)).findings
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://owner@127.0.0.1:{silent.getsockname()[1]}/agents"
+        (finding,) = (await examined(DatabaseSettings(database_url=SecretStr(url)))).findings
 
     assert (finding.check, finding.severity) == ("reachable", Severity.CRITICAL)
-    silent.close()
 
 
 async def test_a_database_that_is_not_there_is_made(private: PrivateServer) -> None:

@@ -48,12 +48,10 @@ NOW = datetime.now(UTC)
 EXPIRED = 1
 """How many runs of the source have gone with their month, and are known to its rollups alone."""
 WINDOW = Window(JANUARY.first, NOW)
-# Whose numbers are those of one database: a dump does not carry them over.
-OF_THE_SERVER = "agentobs_rollup_partitions"
 TABLES = text("""
     SELECT relname FROM pg_class
     WHERE relnamespace = to_regnamespace(quote_ident(:schema)) AND relkind IN ('r', 'p')
-      AND NOT relispartition AND relname <> :left_out
+      AND NOT relispartition
     ORDER BY 1
 """)
 # What the snapshot of the catalog leaves out: who owns what, who may do what, and when triggers
@@ -89,7 +87,7 @@ MANNERS = {
 
 async def rows_of(connection: AsyncConnection, schema: str) -> dict[str, list[str]]:
     """Return the rows of all tables as texts, each table in one order."""
-    names = await connection.scalars(TABLES, {"schema": schema, "left_out": OF_THE_SERVER})
+    names = await connection.scalars(TABLES, {"schema": schema})
     return {
         name: list(
             (

@@ -42,6 +42,8 @@ def test_no_sql_is_written_for_a_revision_that_nothing_has() -> None:
 
 @given(revision=ANY_TEXT)
 @example(revision="head:base")
+@example(revision="@")
+@example(revision="head+1")
 @example(revision="0001:'; DROP TABLE x; --")
 def test_the_sql_of_any_revision_holds_nothing_of_its_name(revision: str) -> None:
     with suppress(AgentobsError):
