@@ -11,6 +11,7 @@ from support.shell import connect
 from agentobs import migrations
 from agentobs.migrations.comparison import compare, expected_catalog, read_catalog
 from agentobs.migrations.comparison.expected import expected_file
+from agentobs.migrations.connection import quoted
 from docs.catalogs import as_text, read_all
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ async def test_the_file_is_what_the_revisions_make(empty: DatabaseSettings) -> N
     )
 
 
-async def test_a_schema_of_an_odd_name_has_no_differences(
-    empty: DatabaseSettings, connection: AsyncConnection
+# The end of a word of ours, a reserved word, one that is quoted.
+@pytest.mark.parametrize("schema", ["obs", "user", 'Agent "Obs"', "a.b$c"])
+async def test_a_schema_of_whatever_name_has_no_differences(
+    empty: DatabaseSettings, connection: AsyncConnection, schema: str
 ) -> None:
-    settings = empty.model_copy(update={"schema_name": 'Agent "Obs"'})
+    settings = empty.model_copy(update={"schema_name": schema})
     await migrations.upgrade(settings=settings)
-    await connection.execute(text('SET search_path = "Agent ""Obs"""'))
+    await connection.execute(text(f"SET search_path = {quoted(schema)}"))
 
     assert await compare_head(connection) == compare(
         expected_catalog("head"), expected_catalog("head")

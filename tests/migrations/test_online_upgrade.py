@@ -178,6 +178,82 @@ async def test_what_is_written_meanwhile_is_there_after_the_swap(
     await require_same(locked, online)
 
 
+# Of rows that were copied already: each is met once more, further on.
+LATER = [
+    f"UPDATE {EVENTS} SET started_at = '2024-05-20' WHERE id = md5('event' || 5)::uuid",
+    f"UPDATE {EVENTS} SET started_at = started_at + '12 hours' WHERE target_agent = 'kept'",
+    f"DELETE FROM {EVENTS} WHERE target_agent = 'before'",
+    (
+        f"INSERT INTO {EVENTS} (id, event_type, correlation_id, target_agent, started_at) VALUES "
+        "('00000000-0000-4000-8000-00000000000b', 'x', md5('b')::uuid, 'again', '2024-05-20')"
+    ),
+]
+
+
+async def test_a_row_that_moves_ahead_of_the_copy_is_copied_once(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked, online = pair
+    for settings in pair:
+        await fill(settings)
+    monkeypatch.setattr(copying, "BATCH", 50)
+    copy_batch, batches = copying._copy_batch, []
+
+    def write_after_the_first(*arguments: Any) -> int:
+        rows = copy_batch(*arguments)
+        batches.append(rows)
+        if len(batches) == 1:
+            assert all(psql(online, writes).returncode == 0 for writes in LATER)
+        return rows
+
+    monkeypatch.setattr(copying, "_copy_batch", write_after_the_first)
+    await migrations.upgrade_online(settings=online)
+
+    assert all(psql(locked, writes).returncode == 0 for writes in LATER)
+    await migrations.upgrade(settings=locked)
+    assert len(batches) > 2
+    await require_same(locked, online)
+
+
+async def test_children_of_a_row_that_moves_are_compared_when_all_notes_are_worked_off(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child is copied with its parent's new key while the parent's own note waits its turn."""
+    locked, online = pair
+    for settings in pair:
+        await fill(settings)
+    # An update leaves two notes, of the row before and of the row after it.
+    monkeypatch.setattr(catching_up, "MOST_AT_ONCE", 2)
+    index_partitions, written = run.index_partitions, []
+    moves = [
+        f"UPDATE {EVENTS} SET success = true WHERE id = {CHILD}",
+        f"UPDATE {EVENTS} SET started_at = '2024-06-06' WHERE id = {PARENT}",
+    ]
+
+    def write_and_go_on(*arguments: Any) -> None:
+        if not written:
+            written.extend(psql(online, move).returncode for move in moves)
+        index_partitions(*arguments)
+
+    monkeypatch.setattr(run, "index_partitions", write_and_go_on)
+    await migrations.upgrade_online(settings=online)
+
+    assert [*written, *(psql(locked, move).returncode for move in moves)] == [0, 0, 0, 0]
+    await migrations.upgrade(settings=locked)
+    await require_same(locked, online)
+
+
+@pytest.mark.parametrize("revision", ["0003", "0005", "+1"])
+async def test_a_revision_that_it_can_not_stop_at_is_refused(pair: Pair, revision: str) -> None:
+    online, _ = pair
+    await fill(online)
+
+    with pytest.raises(MigrationError, match="an online upgrade ends at 0006 or later"):
+        await migrations.upgrade_online(revision, settings=online)
+
+    assert await migrations.current(settings=online) == "0004"
+
+
 async def test_a_truncate_meanwhile_leaves_what_came_after_it(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

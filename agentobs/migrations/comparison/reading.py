@@ -92,10 +92,13 @@ _FUNCTIONS = text(
     r"""
     SELECT p.oid::regprocedure::text, pg_get_function_result(p.oid) AS result,
            l.lanname AS language, p.provolatile::text AS volatility,
-           trim(regexp_replace(replace(p.prosrc, quote_ident(current_schema()) || '.', '{schema}.'),
+           trim(regexp_replace(regexp_replace(p.prosrc, here.prefix, '{schema}.', 'g'),
                                '\s+', ' ', 'g')) AS source,
            p.prosecdef AS is_security_definer, coalesce(p.proconfig, '{}') AS settings
     FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+    -- The schema's name, and not the end of a longer one.
+    CROSS JOIN (SELECT '(?<![[:alnum:]_$])' || regexp_replace(
+        quote_ident(current_schema()), '([^[:alnum:]_])', '\\\1', 'g') || '\.' AS prefix) AS here
     WHERE p.pronamespace = to_regnamespace(quote_ident(current_schema())) AND p.prokind = 'f'
     ORDER BY 1
     """

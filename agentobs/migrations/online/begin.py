@@ -87,7 +87,17 @@ _CREATE_STATE = f"""
     )
 """
 _CREATE_CHANGES = f"CREATE TABLE {CHANGES} (table_name text NOT NULL, id uuid NOT NULL)"
+# The copy asks of each row whether there is a note of it.
+_INDEX_CHANGES = f"CREATE INDEX {CHANGES}_id_idx ON {CHANGES} (id)"
 _REVOKE_NOTE = f"REVOKE ALL ON FUNCTION {NOTE}() FROM PUBLIC"
+_TOOLS = (
+    _CREATE_STATE,
+    _CREATE_CHANGES,
+    _INDEX_CHANGES,
+    _CREATE_KEY,
+    _CREATE_NOTE,
+    _REVOKE_NOTE,
+)
 _NOTE_TABLE = text(
     f"""
     INSERT INTO {STATE} (table_name, fingerprint, total)
@@ -111,7 +121,7 @@ def begin(connection: Connection, fingerprints: Mapping[str, str]) -> None:
 
     def work(connection: Connection) -> None:
         refuse_obstacles(connection)
-        for statement in (_CREATE_STATE, _CREATE_CHANGES, _CREATE_KEY, _CREATE_NOTE, _REVOKE_NOTE):
+        for statement in _TOOLS:
             connection.exec_driver_sql(statement)
         for table in EVENT_TABLES:
             values = {"table": table.name, "fingerprint": fingerprints[table.name]}

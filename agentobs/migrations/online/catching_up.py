@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from agentobs.errors import MigrationError
 from agentobs.migrations.online.rows import write_rows
 from agentobs.migrations.online.tables import CHANGES, KEY
 from agentobs.migrations.online.transactions import snapshot
@@ -20,33 +21,51 @@ if TYPE_CHECKING:
 
 # The note of a TRUNCATE.
 _EMPTIED = UUID(int=0)
-_MOST_AT_ONCE = 5_000
+MOST_AT_ONCE = 5_000
+# So few are worked off while everybody waits for the swap.
+_FEW = 200
+_MOST_ROUNDS = 1_000
 # Notes are taken by their place on disk: who notes meanwhile adds to the end.
 _TAKE = text(
     f"""
     DELETE FROM {CHANGES} WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM {CHANGES} WHERE table_name = :table LIMIT {_MOST_AT_ONCE}))
+        SELECT ctid FROM {CHANGES} WHERE table_name = :table LIMIT :most))
     RETURNING id
-    """  # noqa: S608 (constants)
+    """  # noqa: S608 (a constant name)
 )
 _AMONG = "WHERE o.id = ANY (:changed)"
 
 
-def catch_up(connection: Connection, table: EventTable) -> int:
-    """Work off notes in one transaction of its own; return how many rows they named."""
-    with snapshot(connection):
-        return apply_changes(connection, table)
+def catch_up(connection: Connection, table: EventTable) -> None:
+    """Work off notes until few are left, those of the writers that go on.
+
+    All that the last transaction saw are worked off then: no row was copied with what it saw of
+    another one whose own note waits. Raises MigrationError where it never gets there.
+    """
+    for _ in range(_MOST_ROUNDS):
+        with snapshot(connection):
+            notes = apply_changes(connection, table)
+        if notes <= _FEW and notes < MOST_AT_ONCE:
+            return
+    raise MigrationError(
+        f"rows of {table.name} change faster than they are copied: run it again when less is "
+        "written, it goes on from where it is"
+    )
 
 
 def apply_changes(connection: Connection, table: EventTable) -> int:
-    """Work off notes in the open transaction, which must read one snapshot, or hold the locks."""
-    changed = set(connection.scalars(_TAKE, {"table": table.name}))
+    """Work off some notes in the open transaction, and return how many.
+
+    The transaction must read one snapshot, or hold the locks of the tables.
+    """
+    taken = connection.scalars(_TAKE, {"table": table.name, "most": MOST_AT_ONCE}).all()
+    changed = set(taken)
     if _EMPTIED in changed:
         # What came after it is noted, too.
         connection.exec_driver_sql(f"TRUNCATE {table.beside}, {table.original_ids}")
     if changed:
         _copy_anew(connection, table, sorted(changed))
-    return len(changed)
+    return len(taken)
 
 
 def _copy_anew(connection: Connection, table: EventTable, changed: Sequence[UUID]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from agentobs.migrations.online.rows import write_rows
+from agentobs.migrations.online.rows import noted, write_rows
 from agentobs.migrations.online.tables import STATE
 from agentobs.migrations.online.transactions import snapshot
 
@@ -56,16 +56,8 @@ def _copy_batch(connection: Connection, table: EventTable) -> int:
     """Copy the next rows, and note the place, in one transaction; return how many they were."""
     with snapshot(connection):
         instant, id_, _, _ = connection.execute(_PLACE, {"table": table.name}).one()
-        after = (
-            ""
-            if id_ is None
-            else (
-                f"WHERE (o.{table.instant}, o.id) > "
-                "(CAST(CAST(:instant AS text) AS timestamptz), :id)"
-            )
-        )
-        which = f"{after} ORDER BY o.{table.instant}, o.id LIMIT {BATCH}"
         values = {} if id_ is None else {"instant": instant, "id": id_}
+        which = _next_rows(table, is_first=id_ is None)
         last = _last_of(connection, table, which, values)
         if last is None:
             return 0
@@ -74,6 +66,17 @@ def _copy_batch(connection: Connection, table: EventTable) -> int:
         place = {"table": table.name, "instant": instant, "id": id_, "rows": rows}
         connection.execute(_ADVANCE, place)
         return int(rows)
+
+
+def _next_rows(table: EventTable, *, is_first: bool) -> str:
+    """Choose the rows behind the place, but those of which there is a note.
+
+    Their turn comes when the notes are worked off; and one that was copied already, and was moved
+    ahead of the copy since, would be there twice.
+    """
+    place = f"(o.{table.instant}, o.id) > (CAST(CAST(:instant AS text) AS timestamptz), :id)"
+    conditions = [f"NOT EXISTS ({noted(table, 'o.id')})", *([] if is_first else [place])]
+    return f"WHERE {' AND '.join(conditions)} ORDER BY o.{table.instant}, o.id LIMIT {BATCH}"
 
 
 def _last_of(

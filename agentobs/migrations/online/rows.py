@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from agentobs.migrations.online.months import create_months
-from agentobs.migrations.online.tables import KEY
+from agentobs.migrations.online.tables import CHANGES, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,11 @@ def columns_of(connection: Connection, table: EventTable) -> list[str]:
     """
     names = connection.scalars(_COLUMNS, {"table": table.beside})
     return [name.replace(":", r"\:") for name in names]
+
+
+def noted(table: EventTable, key: str) -> str:
+    """Write the query that finds a note of the row whose id is the expression `key`."""
+    return f"SELECT FROM {CHANGES} c WHERE c.table_name = '{table.name}' AND c.id = {key}"
 
 
 def write_rows(

@@ -52,9 +52,11 @@ async def upgrade_online(
 ) -> None:
     """Upgrade while others write: the event tables are rewritten beside themselves, then swapped.
 
-    Goes on where a run before it was broken off, or from any revision. Raises MigrationError
-    where revision 0005 would refuse, or the tables were changed since the run began.
+    Goes on where a run before it was broken off, or from any revision, to head or one that is
+    named. Raises MigrationError where revision 0005 would refuse, where the tables were changed
+    since the run began, and for a revision at which it can't stop.
     """
+    _require_end(revision)
     settings = settings or read_settings()
     current = await runner.current(settings=settings)
     if current is not None and current < _FIRST:
@@ -62,6 +64,14 @@ async def upgrade_online(
     if current is not None and current < _AFTER:
         await _on_tables(settings, _rewrite_beside)
     await runner.upgrade(revision, settings=settings)
+
+
+def _require_end(revision: str) -> None:
+    # A step such as +1 would count from where the rewriting has ended.
+    if revision not in {"head", "heads"} and not (revision.isdigit() and revision >= _AFTER):
+        raise MigrationError(
+            f"an online upgrade ends at {_AFTER} or later: name head, or leave out --online"
+        )
 
 
 async def undo_online(*, settings: DatabaseSettings | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agentobs.errors import MigrationError
 from agentobs.migrations.online.catching_up import apply_changes, catch_up
 from agentobs.migrations.online.revisions import run_locked
 from agentobs.migrations.online.tables import CHANGES, EVENT_TABLES, KEY, NOTE, STATE, TRIGGER
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from agentobs.migrations.online.tables import EventTable
 
 _REVISION = "0005"
-# So few rows are copied anew while everybody waits.
-_LAST_ROWS = 200
-_MOST_ROUNDS = 1_000
 # The partitions of former ids that have none: no more will come. In one statement, for others wait.
 _DROP_EMPTY = """
     DO $$
@@ -46,16 +42,8 @@ def swap(connection: Connection) -> None:
 
 
 def _leave_little(connection: Connection) -> None:
-    """Copy what changed, until little is left for the time under the locks."""
     for table in EVENT_TABLES:
-        rounds = 0
-        while catch_up(connection, table) > _LAST_ROWS:
-            rounds += 1
-            if rounds == _MOST_ROUNDS:
-                raise MigrationError(
-                    f"rows of {table.name} change faster than they are copied: run it again when "
-                    "less is written, it goes on from where it is"
-                )
+        catch_up(connection, table)
 
 
 def _take_the_rest(connection: Connection) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from agentobs.errors import MigrationError
-from agentobs.migrations.online.rows import columns_of
-from agentobs.migrations.online.tables import CHANGES
+from agentobs.migrations.online.rows import columns_of, noted
 from agentobs.migrations.online.transactions import snapshot
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def _rows_before(table: EventTable, names: list[str]) -> str:
     return f"""
         SELECT count(*), sum(hashtextextended(ROW({", ".join(names)})::text, 0))
         FROM {table.name} o
-        WHERE NOT EXISTS ({_noted(table, "o.id")})
+        WHERE NOT EXISTS ({noted(table, "o.id")})
     """  # noqa: S608 (names of ours, and of columns as the server quotes them)
 
 
@@ -54,9 +53,5 @@ def _rows_beside(table: EventTable, names: list[str]) -> str:
         SELECT count(*), sum(hashtextextended(ROW({sources})::text, 0))
         FROM {table.beside} n LEFT JOIN {ids} own ON own.id = n.id
         {parents if table.has_parents else ""}
-        WHERE NOT EXISTS ({_noted(table, former["id"])})
+        WHERE NOT EXISTS ({noted(table, former["id"])})
     """  # noqa: S608 (names of ours, and of columns as the server quotes them)
-
-
-def _noted(table: EventTable, key: str) -> str:
-    return f"SELECT FROM {CHANGES} c WHERE c.table_name = '{table.name}' AND c.id = {key}"
