@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentobs import migrations
+from agentobs.cli.answers import plain
 from agentobs.embedded.default import with_database
 from agentobs.settings import read_settings
 
@@ -55,18 +56,23 @@ def _describe(found: Adoption, *, repair: bool) -> None:
         return
     for difference in found.comparison.faults:
         will_be_mended = repair and difference.is_safe
-        typer.echo(f"{'would mend' if will_be_mended else 'differs'}: {difference}")
+        _say(f"{'would mend' if will_be_mended else 'differs'}: {difference}")
         _say_how(difference.statements, is_safe=difference.is_safe)
     if comments := len(found.comparison.differences) - len(found.comparison.faults):
         typer.echo(f"{'would mend' if repair else 'differs'}: {comments} comments are missing")
     for addition in found.comparison.additions:
-        typer.echo(f"yours, and left alone: {addition}")
+        _say(f"yours, and left alone: {addition}")
     if found.obstacles is not None:
-        typer.echo(f"in the way of revision 0005: {found.obstacles}")
+        _say(f"in the way of revision 0005: {found.obstacles}")
     if not found.comparison.differences:
         typer.echo(f"the tables in schema {found.schema} are those of revision 0003")
 
 
 def _say_how(statements: tuple[str, ...], *, is_safe: bool) -> None:
     for statement in statements:
-        typer.echo(f"    {'' if is_safe else 'yours to decide: '}{statement};")
+        _say(f"    {'' if is_safe else 'yours to decide: '}{statement};")
+
+
+def _say(words: str) -> None:
+    # Names and texts of the host's may hold anything.
+    typer.echo(plain(words))

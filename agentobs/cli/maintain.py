@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentobs.cli.answers import plain
 from agentobs.cli.progress import TerminalWatcher, exit_when_blocked
 from agentobs.embedded.default import with_database
 from agentobs.maintenance import Plan, Policy, maintain, plan_maintenance
@@ -113,9 +114,9 @@ def _print(plan: Plan, *, as_json: bool, applied: bool = False) -> None:
         typer.echo(json.dumps(_as_json(plan, applied=applied), indent=2))
         return
     for step in plan.steps:
-        typer.echo(f"{'done' if applied else 'would'}: {step}")
+        typer.echo(plain(f"{'done' if applied else 'would'}: {step}"))
     for note in plan.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(plain(f"note: {note}"))
     if not plan.steps:
         typer.echo("nothing to do")
     elif not applied:

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from agentobs.cli.answers import plain
 from agentobs.errors import MaintenanceBlockedError
 from agentobs.maintenance import Watcher
 
@@ -109,7 +110,7 @@ class TerminalWatcher(Watcher):
             self._task = None
 
     def _line(self, words: str) -> None:
-        self._console.print(Text(words))
+        self._console.print(plain(words))
 
 
 class _Rows(TextColumn):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agentobs.doctor.context import Context
 
 # Archives and migrations of large tables take their time.
-_OUR_OWN = frozenset({"agentobs maintenance", "agentobs migrations"})
+_OUR_OWN = frozenset({"agentobs maintenance", "agentobs migrations", "agentobs online"})
 # Never what they run: it may hold what users said. Of another role's backends the server tells
 # little to who may not read all statistics.
 _TRANSACTIONS = text(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import text
 from support.doctor import examined, faults_of, findings_of, fix, of_private
 from support.event_rows import EVENTS, METRICS, insert_row
@@ -61,10 +62,11 @@ async def test_a_transaction_that_was_forgotten_is_ended(
         await eventually(is_gone)
 
 
-async def test_maintenance_that_takes_its_time_is_let_be(
-    agentobs_database: DatabaseSettings,
+@pytest.mark.parametrize("own", ["agentobs maintenance", "agentobs online"])
+async def test_work_of_ours_that_takes_its_time_is_let_be(
+    agentobs_database: DatabaseSettings, own: str
 ) -> None:
-    settings = agentobs_database.model_copy(update={"application_name": "agentobs maintenance"})
+    settings = agentobs_database.model_copy(update={"application_name": own})
     async with open_transaction(settings, "SELECT 1"):
         (at_work,) = await findings_of("transactions", agentobs_database, **AT_ONCE)
 

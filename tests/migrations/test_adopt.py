@@ -327,6 +327,17 @@ async def test_what_of_the_host_is_in_the_way_of_the_partitions_is_named_beforeh
     assert await migrations.current(settings=empty) == "0004"
 
 
+async def test_names_of_the_host_reach_the_terminal_without_control_codes(
+    empty: DatabaseSettings,
+) -> None:
+    await make_scripted(empty, f'ALTER TABLE {EVENTS} ADD COLUMN "bell\a\r\x1b[31m" text')
+
+    result = agentobs("db", "adopt", settings=empty)
+
+    assert f"yours, and left alone: column {EVENTS}.bell���" in result.stdout
+    assert not {"\a", "\r", "\x1b"} & set(result.stdout)
+
+
 async def test_what_the_host_added_is_there_after_the_upgrade(
     empty: DatabaseSettings, connection: AsyncConnection
 ) -> None:
