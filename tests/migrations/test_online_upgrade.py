@@ -14,6 +14,7 @@ from support.shell import HEAD, agentobs, connect, psql
 from agentobs import migrations
 from agentobs.errors import MigrationError
 from agentobs.migrations.online import catching_up, copying, run
+from agentobs.migrations.online.indexing import index_partitions
 from agentobs.testing.databases import settings_for, temporary_database
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ async def test_children_of_a_row_that_moves_are_compared_when_all_notes_are_work
         await fill(settings)
     # An update leaves two notes, of the row before and of the row after it.
     monkeypatch.setattr(catching_up, "MOST_AT_ONCE", 2)
-    index_partitions, written = run.index_partitions, []
+    written: list[int] = []
     moves = [
         f"UPDATE {EVENTS} SET success = true WHERE id = {CHILD}",
         f"UPDATE {EVENTS} SET started_at = '2024-06-06' WHERE id = {PARENT}",
@@ -262,10 +263,10 @@ async def test_a_truncate_meanwhile_leaves_what_came_after_it(
     catch_up = catching_up.catch_up
     emptied: list[int] = []
 
-    def empty_and_go_on(*arguments: Any) -> int:
+    def empty_and_go_on(*arguments: Any) -> None:
         if not emptied:
             emptied.append(psql(online, f"TRUNCATE {METRICS}; {AFTER}").returncode)
-        return catch_up(*arguments)
+        catch_up(*arguments)
 
     monkeypatch.setattr(run, "catch_up", empty_and_go_on)
     await migrations.upgrade_online(settings=online)
