@@ -55,11 +55,11 @@ def _describe(found: Adoption, *, repair: bool) -> None:
         typer.echo(f"schema {found.schema} is at revision {found.revision}: nothing to adopt")
         return
     for difference in found.comparison.faults:
-        will_be_mended = repair and difference.is_safe
-        _say(f"{'would mend' if will_be_mended else 'differs'}: {difference}")
+        is_mended = repair and difference.is_safe
+        _say(f"{'to mend' if is_mended else 'differs'}: {difference}")
         _say_how(difference.statements, is_safe=difference.is_safe)
     if comments := len(found.comparison.differences) - len(found.comparison.faults):
-        typer.echo(f"{'would mend' if repair else 'differs'}: {comments} comments are missing")
+        typer.echo(f"{'to mend' if repair else 'differs'}: {comments} comments are missing")
     for addition in found.comparison.additions:
         _say(f"yours, and left alone: {addition}")
     if found.obstacles is not None:

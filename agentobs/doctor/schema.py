@@ -155,6 +155,9 @@ def _is_told(difference: Difference) -> bool:
 
 def _drift(context: Context, difference: Difference) -> Finding:
     caution = "" if difference.is_safe else ". Look at the rows before you mend it"
+    if any(" ON ONLY " in statement for statement in difference.statements):
+        # Made at once in all partitions, it would keep writers waiting.
+        caution = ". Ask again after this fix: the one for its partitions follows"
     return Finding(
         check="drift",
         severity=_severity_of(difference),

@@ -141,7 +141,7 @@ async def test_an_online_upgrade_that_was_broken_off_is_told_and_gone_on_with(
 DRIFT = {
     "a CHECK": f"ALTER TABLE {EVENTS} DROP CONSTRAINT {EVENTS}_quality_check",
     "a key": "ALTER TABLE agent_definitions DROP CONSTRAINT agent_definitions_name_version_unique",
-    "an index": f"DROP INDEX idx_{EVENTS}_session",
+    "an index": "DROP INDEX idx_agent_definitions_yaml_paths",
     "a default": f"ALTER TABLE {METRICS} ALTER COLUMN measured_at DROP DEFAULT",
     "not null": f"ALTER TABLE {EVENTS} ALTER COLUMN target_agent DROP NOT NULL",
     "a column": "ALTER TABLE agent_definitions DROP COLUMN quality_score",
@@ -160,6 +160,21 @@ async def test_what_somebody_took_away_is_put_back(
     assert max(finding.severity for finding in found) >= Severity.WARNING
     fix(agentobs_database, found)
     assert await findings_of("drift", agentobs_database) == []
+
+
+async def test_a_lost_index_of_partitions_is_made_in_one_after_the_other(
+    agentobs_database: DatabaseSettings, hand: AsyncConnection
+) -> None:
+    await hand.execute(text(f"DROP INDEX idx_{EVENTS}_session"))
+
+    (missing,) = await findings_of("drift", agentobs_database)
+    assert "Ask again after this fix" in missing.words
+    fix(agentobs_database, [missing])
+    assert await findings_of("drift", agentobs_database) == []
+    (unfinished,) = await findings_of("invalid_indexes", agentobs_database)
+    assert "CREATE INDEX CONCURRENTLY" in (unfinished.fix or "")
+    fix(agentobs_database, [unfinished])
+    assert worse_than_a_notice(await examined(agentobs_database)) == []
 
 
 async def test_comments_that_a_dump_left_out_are_one_notice(

@@ -48,7 +48,7 @@ async def test_without_apply_nothing_is_changed(
     result = agentobs("db", "adopt", "--repair", settings=empty)
 
     assert result.returncode == 0
-    assert "would mend: index idx_agent_definitions_type of agent_definitions is missing\n" in (
+    assert "to mend: index idx_agent_definitions_type of agent_definitions is missing\n" in (
         result.stdout
     )
     assert (

@@ -66,9 +66,14 @@ def rename_constraint(table: str, old: str, new: str) -> str:
 
 
 def create_index(table: str, name: str, index: Index, *, concurrently: bool) -> str:
-    """Create an index; CONCURRENTLY is refused within a transaction and on a partitioned table."""
+    """Create an index beside the writers of a table, or one of a partitioned table alone.
+
+    The server makes none of a partitioned table beside its writers. What is made instead is not
+    valid, until each partition has an index that is attached to it.
+    """
     unique, how = ("UNIQUE " if index.is_unique else ""), ("CONCURRENTLY " if concurrently else "")
-    return f"CREATE {unique}INDEX {how}{named(name)} ON {named(table)} USING {index.using}"
+    only = "" if concurrently else "ONLY "
+    return f"CREATE {unique}INDEX {how}{named(name)} ON {only}{named(table)} USING {index.using}"
 
 
 def drop_index(name: str, *, concurrently: bool) -> str:
