@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agentobs.analytics import Result
+    from agentobs.errors import AgentobsError
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LENGTH = re.compile(rf"([1-9]\d{{0,5}})([{''.join(_UNITS)}])")
@@ -170,6 +171,11 @@ def plain(value: object) -> Text:
     """Return text in which nothing from a row reaches the terminal as markup or control code."""
     text = str(value).encode(errors="replace").decode()
     return Text("".join(char if char.isprintable() else "�" for char in text))
+
+
+def in_words(error: AgentobsError) -> str:
+    """Return what is told of an error: names and texts in it may be anybody's."""
+    return "\n".join(str(plain(line)) for line in f"agentobs: {error}".split("\n"))
 
 
 def _write_csv(answer: Result | Table[Any], rows: Sequence[Result]) -> None:

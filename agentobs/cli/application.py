@@ -23,6 +23,7 @@ from agentobs.cli import (
     status,
     trace,
 )
+from agentobs.cli.answers import in_words
 from agentobs.errors import AgentobsError
 
 app = typer.Typer(
@@ -56,7 +57,7 @@ def run() -> None:
     try:
         app()
     except AgentobsError as error:
-        sys.exit(f"agentobs: {error}")
+        sys.exit(in_words(error))
 
 
 @app.callback(invoke_without_command=True)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from agentobs.cli.answers import plain
 from agentobs.cli.progress import TerminalWatcher, exit_when_blocked
 from agentobs.embedded.default import with_database
 from agentobs.maintenance import release as release_month
@@ -34,7 +35,7 @@ def list_all(
         return
     table = Table("archive", "kind", "rows", "from", "to", "", box=None, pad_edge=False)
     for archive in found:
-        table.add_row(*_cells(archive))
+        table.add_row(*map(plain, _cells(archive)))
     Console(width=10_000, soft_wrap=True, highlight=False, markup=False).print(table)
 
 
@@ -43,7 +44,7 @@ def verify(location: Location) -> None:
     """Read an archive whole, and compare it with what its manifest says."""
     with TerminalWatcher() as watcher:
         manifest = verify_archive(location, progress=watcher.progressed)
-    typer.echo(f"intact: {manifest.rows:,} rows of {manifest.partition}")
+    typer.echo(plain(f"intact: {manifest.rows:,} rows of {manifest.partition}"))
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from agentobs.cli.answers import plain
 from agentobs.cli.recorder_folder import Folder, place_of
 from agentobs.embedded.default import with_database
 from agentobs.recorder.dead_letters.resending import resend
@@ -71,5 +72,6 @@ def replay(files: Files = None, folder: Folder = None) -> None:
 def _show(counts: Counter[tuple[str, str]]) -> None:
     table = Table("letters", "kind", "reason", box=None, pad_edge=False)
     for (kind, reason), number in counts.most_common():
-        table.add_row(f"{number:,}", kind, reason)
+        # A reason is the server's words, and those may quote anything.
+        table.add_row(f"{number:,}", plain(kind), plain(reason))
     Console(width=10_000, soft_wrap=True, highlight=False, markup=False).print(table)

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from agentobs.cli.answers import plain
+from agentobs.cli.answers import in_words, plain
 from agentobs.errors import MaintenanceBlockedError
 from agentobs.maintenance import Watcher
 
@@ -39,7 +39,7 @@ def exit_when_blocked() -> Iterator[None]:
     try:
         yield
     except MaintenanceBlockedError as error:
-        typer.echo(f"agentobs: {error}", err=True)
+        typer.echo(in_words(error), err=True)
         raise typer.Exit(_GIVEN_UP) from error
 
 

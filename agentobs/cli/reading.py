@@ -20,6 +20,7 @@ from agentobs.cli.answers import (
     Since,
     console,
     grid,
+    in_words,
     plain,
     show,
 )
@@ -158,7 +159,7 @@ def alerts_command(
         answer = ask(lambda session: alerts(session, since))
     except AgentobsError as error:
         # To who watches, a database that does not answer is another thing than an alert.
-        typer.echo(f"agentobs: {error}", err=True)
+        typer.echo(in_words(error), err=True)
         raise typer.Exit(3) from error
     if every_check or as_json or as_csv:
         show(answer, _ALERTS, as_json=as_json, as_csv=as_csv)

@@ -338,6 +338,20 @@ async def test_names_of_the_host_reach_the_terminal_without_control_codes(
     assert not {"\a", "\r", "\x1b"} & set(result.stdout)
 
 
+async def test_what_is_refused_reaches_the_terminal_without_control_codes(
+    empty: DatabaseSettings,
+) -> None:
+    await make_scripted(
+        empty, f"ALTER TABLE {EVENTS} ALTER COLUMN target_agent SET DEFAULT E'red\\x1b[31m'"
+    )
+
+    result = agentobs("db", "adopt", settings=empty)
+
+    assert result.returncode == 1
+    assert "has the default 'red�[31m'" in result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
+
+
 async def test_what_the_host_added_is_there_after_the_upgrade(
     empty: DatabaseSettings, connection: AsyncConnection
 ) -> None:
