@@ -49,9 +49,8 @@ HARM = {
     "ALTER TABLE agent_definitions DROP CONSTRAINT agent_definitions_success_rate_check": (
         "constraint agent_definitions.agent_definitions_success_rate_check is missing"
     ),
-    "DROP INDEX idx_agent_transformation_events_target_newest": (
-        "index idx_agent_transformation_events_target_newest of agent_transformation_events "
-        "is missing"
+    "DROP INDEX idx_agent_definitions_yaml_paths": (
+        "index idx_agent_definitions_yaml_paths of agent_definitions is missing"
     ),
     "ALTER TABLE router_performance_metrics ALTER COLUMN measured_at DROP NOT NULL": (
         "column router_performance_metrics.measured_at takes NULL, and should not"
@@ -82,6 +81,25 @@ async def test_what_is_not_as_it_should_be_at_head_is_told_and_mended_by_its_sta
         for statement in difference.statements:
             await connection.exec_driver_sql(statement)
         assert (await compare_head(connection)).differences == ()
+
+
+async def test_a_lost_index_of_partitions_is_begun_and_told_until_all_of_them_have_it(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    index = "idx_agent_transformation_events_target_newest"
+    async with connect(agentobs_database) as connection:
+        await connection.execute(text(f"DROP INDEX {index}"))
+        (missing,) = (await compare_head(connection)).differences
+        for statement in missing.statements:
+            await connection.exec_driver_sql(statement)
+        (begun,) = (await compare_head(connection)).differences
+
+    subject = f"index {index} of agent_transformation_events"
+    assert str(missing) == f"{subject} is missing"
+    assert (str(begun), begun.statements) == (
+        f"{subject} is not valid: partitions lack theirs",
+        (),
+    )
 
 
 async def test_what_a_host_adds_is_told_apart(agentobs_database: DatabaseSettings) -> None:

@@ -190,7 +190,7 @@ async def test_an_object_of_the_host_is_named_and_nothing_is_changed(
             await migrations.upgrade("0005", settings=empty)
 
     assert name.format(table=table) in str(caught.value)
-    assert "drop them" in str(caught.value)
+    assert "drop what is named" in str(caught.value)
     assert caught.value.revision == "0004"
 
 

@@ -15,7 +15,8 @@ class Difference:
     """One thing that is not as it should be; `subject` names it, `words` say what is wrong.
 
     `statements` would mend it. Where `is_safe`, they lose nothing, and fail where the rows do not
-    allow it; else somebody has to decide. They run one by one, not in one transaction.
+    allow it; else somebody has to decide. They run one by one, not in one transaction. An index of
+    partitions they only begin: it is not valid, and a difference, until each partition has its own.
     """
 
     kind: Kind

@@ -102,16 +102,14 @@ def _kind_of(constraint: Constraint) -> Kind:
 
 
 def _compare_indexes(notes: Notes, table: str, expected: Table, found: Table) -> None:
-    concurrently = found.kind == "r"
     others = {name: each for name, each in found.indexes.items() if name not in expected.indexes}
     for name, index in expected.indexes.items():
-        create = sql.create_index(table, name, index, concurrently=concurrently)
-        drop = sql.drop_index(name, concurrently=concurrently)
         subject = f"{name} of {table}"
+        create = sql.create_index(table, name, index, concurrently=found.kind == "r")
         if name in found.indexes:
-            words = _fault_of(index, found.indexes[name])
-            if words is not None:
-                notes.differs("index", subject, words, drop, create)
+            fault, statements = _fault_of(name, index, found, create)
+            if fault is not None:
+                notes.differs("index", subject, fault, *statements)
         elif (other := _name_of_equal(index, others)) is not None:
             del others[other]
             notes.differs("index", subject, f"is named {other}", sql.rename_index(other, name))
@@ -121,10 +119,19 @@ def _compare_indexes(notes: Notes, table: str, expected: Table, found: Table) ->
         notes.added("index", f"{name} of {table}")
 
 
-def _fault_of(expected: Index, found: Index) -> str | None:
+def _fault_of(
+    name: str, expected: Index, table: Table, create: str
+) -> tuple[str | None, tuple[str, ...]]:
+    found, concurrently = table.indexes[name], table.kind == "r"
+    again = (sql.drop_index(name, concurrently=concurrently), create)
     if (found.using, found.is_unique) != (expected.using, expected.is_unique):
-        return f"is {_index_words(found)}, and should be {_index_words(expected)}"
-    return None if found.is_valid else "is not valid: its making was broken off"
+        return f"is {_index_words(found)}, and should be {_index_words(expected)}", again
+    if found.is_valid:
+        return None, ()
+    if concurrently:
+        return "is not valid: its making was broken off", again
+    # Which partition lacks what, only they tell.
+    return "is not valid: partitions lack theirs", ()
 
 
 def _index_words(index: Index) -> str:
