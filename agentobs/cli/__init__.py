@@ -7,7 +7,7 @@ from agentobs.errors import MissingExtraError
 try:
     from agentobs.cli.application import app, run
 except ModuleNotFoundError as error:
-    if error.name not in {"rich", "typer", "yaml"}:
+    if error.name not in {"rich", "typer"}:
         raise
     raise MissingExtraError("cli", "The command line") from error
 

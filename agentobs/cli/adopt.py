@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentobs import migrations
-from agentobs.cli.answers import plain
+from agentobs.cli.terminal import plain
 from agentobs.embedded.default import with_database
 from agentobs.settings import read_settings
 

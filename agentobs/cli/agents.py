@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from sqlalchemy import func, select
 
 from agentobs.analytics.performance import agents as agent_performance
-from agentobs.cli.answers import AsCsv, AsJson, Since, show
+from agentobs.cli.answers import AsCsv, Since, show
 from agentobs.cli.database import open_session_factory
 from agentobs.cli.reading import ask
+from agentobs.cli.terminal import AsJson, plain
 from agentobs.models import AgentDefinition
 from agentobs.registry import SyncReport, sync_folder
 
@@ -119,17 +119,17 @@ def _agents_table(rows: Sequence[Row[*tuple[Any, ...]]]) -> Table:
     table.add_column("loaded (UTC)")
     for *cells, loaded in rows:
         when = "never" if loaded is None else f"{loaded.astimezone(UTC):%Y-%m-%d %H:%M}"
-        table.add_row(*map(_plain, (*cells, when)))
+        table.add_row(*map(plain, (*cells, when)))
     return table
 
 
 def _print_problems(report: SyncReport) -> None:
     console = _console(stderr=True)
     for warning in report.warnings:
-        console.print(_plain(f"warning: {warning.path}: {warning.text}"))
+        console.print(plain(f"warning: {warning.path}: {warning.text}"))
     for failure in report.failed:
         place = failure.path if failure.line is None else f"{failure.path}:{failure.line}"
-        console.print(_plain(f"error: {place}: {failure.reason}"))
+        console.print(plain(f"error: {place}: {failure.reason}"))
 
 
 def _print_changes(report: SyncReport, *, dry_run: bool) -> None:
@@ -137,10 +137,10 @@ def _print_changes(report: SyncReport, *, dry_run: bool) -> None:
     table = _table("change", "agent", "version", "file")
     for change in _CHANGES:
         for agent in getattr(report, change):
-            table.add_row(change, *map(_plain, (agent.name, agent.version, agent.path)))
+            table.add_row(change, *map(plain, (agent.name, agent.version, agent.path)))
     if table.rows:
         console.print(table)
-    console.print(_plain(_summary(report) + (" (dry run: nothing is stored)" if dry_run else "")))
+    console.print(plain(_summary(report) + (" (dry run: nothing is stored)" if dry_run else "")))
 
 
 def _summary(report: SyncReport) -> str:
@@ -155,9 +155,3 @@ def _table(*headings: str) -> Table:
 def _console(*, stderr: bool = False) -> Console:
     # Names and paths are there to be copied: a terminal may wrap them, nothing may cut them.
     return Console(stderr=stderr, width=_WIDTH, soft_wrap=True, highlight=False)
-
-
-def _plain(value: object) -> Text:
-    """Return text in which nothing from a file reaches the terminal as markup or control code."""
-    text = str(value).encode(errors="replace").decode()
-    return Text("".join(char if char.isprintable() else "�" for char in text))

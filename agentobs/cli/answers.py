@@ -10,17 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
-from rich.text import Text
 
 from agentobs.analytics import Table, Window
+from agentobs.cli.terminal import console, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agentobs.analytics import Result
-    from agentobs.errors import AgentobsError
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LENGTH = re.compile(rf"([1-9]\d{{0,5}})([{''.join(_UNITS)}])")
@@ -66,8 +64,6 @@ _NAMES = {
 }  # fmt: skip
 # From here on a fraction tells nothing.
 _LARGE = 1_000
-# Where the output is no terminal, a line is as long as it has to be.
-_WIDTH = 10_000
 
 
 def _window(text: str) -> Window:
@@ -81,7 +77,6 @@ _SINCE = typer.Option(
 )
 Since = Annotated[Window, _SINCE]
 SinceIfAny = Annotated[Window | None, _SINCE]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")]
 
 
@@ -157,25 +152,6 @@ def _places(name: str, value: float) -> int:
     if name.endswith(("_ms", "_seconds")) or abs(value) >= _LARGE:
         return 0
     return 1 if name.endswith("_mib") else 3
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Return where text goes: coloured on a terminal alone, and never cut elsewhere."""
-    found = Console(stderr=stderr, highlight=False)
-    if found.is_terminal:
-        return found
-    return Console(stderr=stderr, width=_WIDTH, soft_wrap=True, highlight=False)
-
-
-def plain(value: object) -> Text:
-    """Return text in which nothing from a row reaches the terminal as markup or control code."""
-    text = str(value).encode(errors="replace").decode()
-    return Text("".join(char if char.isprintable() else "�" for char in text))
-
-
-def in_words(error: AgentobsError) -> str:
-    """Return what is told of an error: names and texts in it may be anybody's."""
-    return "\n".join(str(plain(line)) for line in f"agentobs: {error}".split("\n"))
 
 
 def _write_csv(answer: Result | Table[Any], rows: Sequence[Result]) -> None:

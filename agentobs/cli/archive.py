@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from agentobs.cli.answers import plain
 from agentobs.cli.progress import TerminalWatcher, exit_when_blocked
+from agentobs.cli.terminal import plain
 from agentobs.embedded.default import with_database
 from agentobs.maintenance import release as release_month
 from agentobs.maintenance import restore as restore_archive

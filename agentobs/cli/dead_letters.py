@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from agentobs.cli.answers import plain
 from agentobs.cli.recorder_folder import Folder, place_of
+from agentobs.cli.terminal import plain
 from agentobs.embedded.default import with_database
 from agentobs.recorder.dead_letters.resending import resend
 from agentobs.recorder.dead_letters.writing import dead_letter_files, read_dead_letters

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentobs.cli.answers import AsJson, console, plain
 from agentobs.cli.maintain import parse_age
+from agentobs.cli.terminal import AsJson, console, plain
 from agentobs.doctor import Diagnosis, Finding, Severity, Thresholds, diagnose
 from agentobs.embedded.default import with_database
 from agentobs.settings import read_settings

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentobs.cli.answers import plain
 from agentobs.cli.progress import TerminalWatcher, exit_when_blocked
+from agentobs.cli.terminal import plain
 from agentobs.embedded.default import with_database
 from agentobs.maintenance import Plan, Policy, maintain, plan_maintenance
 from agentobs.maintenance.archive.folders import without_password

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from agentobs.cli.answers import in_words, plain
+from agentobs.cli.terminal import in_words, plain
 from agentobs.errors import MaintenanceBlockedError
 from agentobs.maintenance import Watcher
 

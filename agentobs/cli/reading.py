@@ -13,18 +13,9 @@ from agentobs.analytics.recent_workflows import workflows
 from agentobs.analytics.reliability import Calibration, calibration
 from agentobs.analytics.router import routing
 from agentobs.analytics.thresholds import alerts
-from agentobs.cli.answers import (
-    NOTHING_FOUND,
-    AsCsv,
-    AsJson,
-    Since,
-    console,
-    grid,
-    in_words,
-    plain,
-    show,
-)
+from agentobs.cli.answers import NOTHING_FOUND, AsCsv, Since, grid, show
 from agentobs.cli.database import open_session_factory
+from agentobs.cli.terminal import AsJson, console, in_words, plain
 from agentobs.errors import AgentobsError
 
 if TYPE_CHECKING:

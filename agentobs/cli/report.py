@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentobs.cli.answers import Since, console, plain
+from agentobs.cli.answers import Since  # noqa: TC001 (Typer reads it)
 from agentobs.cli.reading import ask
+from agentobs.cli.terminal import console, plain
 from agentobs.report import check_output, gather, render, require_extra, write_file
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from sqlalchemy.orm import InstrumentedAttribute  # noqa: TC002 (pydantic reads 
 
 from agentobs.analytics.results import Result, Table, table_of
 from agentobs.analytics.thresholds import Alert, alerts
-from agentobs.cli.answers import AsCsv, AsJson, Since, console, grid, plain, show, shown
+from agentobs.cli.answers import AsCsv, Since, grid, show, shown
+from agentobs.cli.terminal import AsJson, console, plain
 from agentobs.embedded.default import with_database
 from agentobs.keys import instant_of, is_time_ordered
 from agentobs.maintenance.catalog import read_partitions

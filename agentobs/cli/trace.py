@@ -9,8 +9,9 @@ import typer
 
 from agentobs.analytics.trace_tree import Link
 from agentobs.analytics.traces import trace
-from agentobs.cli.answers import AsCsv, AsJson, SinceIfAny, console, plain, show, shown
+from agentobs.cli.answers import AsCsv, SinceIfAny, show, shown
 from agentobs.cli.reading import ask
+from agentobs.cli.terminal import AsJson, console, plain
 
 if TYPE_CHECKING:
     from collections.abc import Set

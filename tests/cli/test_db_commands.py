@@ -1,15 +1,21 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 from support.shell import HEAD, REPOSITORY, agentobs, connect
+from typer.core import TyperGroup
+from typer.main import get_group
 from typer.testing import CliRunner
 
 from agentobs.cli import app
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agentobs import DatabaseSettings
 
 # A port where nothing listens: whoever connects to it fails.
@@ -114,15 +120,33 @@ def test_a_wrong_setting_is_one_line_that_names_it() -> None:
 
 
 def test_every_command_has_a_help_text() -> None:
-    groups = ["agents", "db", "server", "archive", "spool", "dead-letters"]
-    for group in groups:
-        shown = CliRunner().invoke(app, [group, "--help"])
-        assert shown.exit_code == 0
-    listed = [
-        command
-        for group in app.registered_groups
-        for command in (group.typer_instance.registered_commands if group.typer_instance else [])
-    ]
+    assert [name for name, command in _commands_of(get_group(app)) if not command.help] == []
 
-    assert [group.name for group in app.registered_groups] == groups
-    assert all(command.callback and command.callback.__doc__ for command in listed)
+
+def _commands_of(group: TyperGroup, path: str = "agentobs") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        yield f"{path} {name}", command
+        if isinstance(command, TyperGroup):
+            yield from _commands_of(command, f"{path} {name}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [("statu", "Did you mean 'status'?"), ("commands", "No such command 'commands'")],
+)
+def test_a_command_that_is_none_is_told(wrong: str, words: str) -> None:
+    shown = CliRunner().invoke(app, [wrong])
+
+    assert shown.exit_code == 2
+    assert words in shown.output
+
+
+@pytest.mark.parametrize("module", ["alembic", "sqlalchemy", "agentobs.analytics"])
+def test_a_command_waits_for_no_import_that_another_one_needs(module: str) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from agentobs.cli import app; "
+        "shown = CliRunner().invoke(app, ['server', '--help']); "
+        f"sys.exit(shown.exit_code or {module!r} in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 # An import hook that hides a module, as if it were not installed.
 HIDE = """
 import sys
+hidden = sys.argv[1]
 class Hide:
     def find_spec(self, name, path=None, target=None):
-        if name == sys.argv[1]:
+        if name == hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Hide())
 """
@@ -39,7 +40,8 @@ def _run_without(module: str, code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("module", ["typer", "rich", "yaml"])
 def test_the_command_without_its_extra_says_how_to_install_it(module: str) -> None:
-    run = _run_without(module, "from agentobs.__main__ import main; main()")
+    call = "from agentobs.__main__ import main; sys.argv[1:] = ['agents', 'list']; main()"
+    run = _run_without(module, call)
 
     assert run.returncode == 1
     assert run.stderr.startswith("agentobs: ")
