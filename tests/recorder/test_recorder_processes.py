@@ -99,7 +99,10 @@ async def test_a_fork_while_other_threads_hold_the_locks_of_the_recorder_does_no
 ) -> None:
     ended = _run("forks_while_threads_record", agentobs_database, tmp_path, delivery)
 
-    assert (ended.returncode, ended.stderr) == (0, "")
+    # Threads that never pause may fill the buffer where the machine has other work.
+    full = {"the buffer is full: records are dropped, and counted"} if delivery == "drop" else set()
+    assert set(ended.stderr.splitlines()) <= full
+    assert ended.returncode == 0
     found = Counter(row["selected_agent"] for row in await decisions(agentobs_database))
     assert found == {"agent-child": FORKS * RECORDS, "agent-thread": int(ended.stdout)}
 
