@@ -203,7 +203,7 @@ async def read_partitions(
     missing = [table.name for table in EVENT_TABLES if not partitions[table.name]]
     if missing:
         raise MaintenanceError(
-            f"{', '.join(missing)} in schema {schema.name} has no partitions: "
+            f"there are no partitions of {', '.join(missing)} in schema {schema.name}: "
             "run `agentobs db upgrade`"
         )
     references = await _references(connection, schema)
