@@ -128,12 +128,12 @@ def _require_revisions(revision: str, *, parts: int) -> None:
 
 async def _run(settings: DatabaseSettings | None, work: Callable[[Config], None]) -> None:
     settings = settings or read_settings()
-    async with _alone(settings), open_connection(settings) as connection:
+    async with alone(settings), open_connection(settings) as connection:
         await connection.run_sync(run_on, settings, work)
 
 
 @asynccontextmanager
-async def _alone(settings: DatabaseSettings) -> AsyncIterator[None]:
+async def alone(settings: DatabaseSettings) -> AsyncIterator[None]:
     """Wait for other runs of this process, on whatever loop or thread, with our loop free."""
     deadline = time.monotonic() + settings.migration_lock_wait
     while not _ALEMBIC.acquire(blocking=False):

@@ -51,6 +51,20 @@ def test_runs_on_several_threads_take_turns(empty: DatabaseSettings) -> None:
     assert [asyncio.run(migrations.current(settings=s)) for s in schemas] == [HEAD] * 3
 
 
+async def test_an_online_run_takes_turns_with_the_others(empty: DatabaseSettings) -> None:
+    schemas = [_in_schema(empty, name) for name in ("one", "two", "three")]
+    await migrations.upgrade("0004", settings=schemas[0])
+
+    await asyncio.gather(
+        migrations.upgrade_online(settings=schemas[0]),
+        *(migrations.upgrade(settings=each) for each in schemas[1:]),
+    )
+
+    assert [await migrations.current(settings=each) for each in schemas] == [HEAD] * 3
+    for each in schemas:
+        await migrations.check(settings=each)
+
+
 async def test_sql_while_a_run_is_at_work_is_a_clear_error(empty: DatabaseSettings) -> None:
     run = asyncio.create_task(migrations.upgrade(settings=empty))
     await asyncio.sleep(0)

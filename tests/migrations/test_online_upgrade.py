@@ -244,7 +244,36 @@ async def test_children_of_a_row_that_moves_are_compared_when_all_notes_are_work
     await require_same(locked, online)
 
 
-@pytest.mark.parametrize("revision", ["0003", "0005", "+1"])
+async def test_children_that_were_copied_before_their_parent_follow_it_when_it_moves(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent with a note is not copied in its turn, and its children are."""
+    locked, online = pair
+    for settings in pair:
+        await fill(settings)
+    moves = [
+        f"UPDATE {EVENTS} SET success = true WHERE id = {PARENT}",
+        f"UPDATE {EVENTS} SET started_at = '2024-06-06' WHERE id = {PARENT}",
+    ]
+    copy_rows = copying.copy_rows
+
+    def copy_between_the_moves(connection: Any, table: Any) -> None:
+        if table.name == EVENTS:
+            assert psql(online, moves[0]).returncode == 0
+            copy_rows(connection, table)
+            assert psql(online, moves[1]).returncode == 0
+        else:
+            copy_rows(connection, table)
+
+    monkeypatch.setattr(run, "copy_rows", copy_between_the_moves)
+    await migrations.upgrade_online(settings=online)
+
+    assert all(psql(locked, move).returncode == 0 for move in moves)
+    await migrations.upgrade(settings=locked)
+    await require_same(locked, online)
+
+
+@pytest.mark.parametrize("revision", ["0003", "0005", "+1", "0088", "9999"])
 async def test_a_revision_that_it_can_not_stop_at_is_refused(pair: Pair, revision: str) -> None:
     online, _ = pair
     await fill(online)

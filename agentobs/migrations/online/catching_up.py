@@ -69,16 +69,14 @@ def apply_changes(connection: Connection, table: EventTable) -> int:
 
 
 def _copy_anew(connection: Connection, table: EventTable, changed: Sequence[UUID]) -> None:
-    gone = _take_away(connection, table, changed)
+    _take_away(connection, table, changed)
     write_rows(connection, table, _AMONG, {"changed": list(changed)})
-    if table.has_parents and gone:
-        _follow_parents(connection, table, gone)
+    if table.has_parents:
+        _follow_parents(connection, table, changed)
 
 
-def _take_away(
-    connection: Connection, table: EventTable, changed: Sequence[UUID]
-) -> dict[UUID, UUID]:
-    """Delete the copies of those rows; return the keys that they had, by their former ids."""
+def _take_away(connection: Connection, table: EventTable, changed: Sequence[UUID]) -> None:
+    """Delete the copies of those rows, by the keys that they had."""
     former = connection.execute(
         text(
             f"DELETE FROM {table.original_ids} WHERE original_id = ANY (:changed) "  # noqa: S608
@@ -87,29 +85,29 @@ def _take_away(
         {"changed": list(changed)},
     )
     keys: dict[UUID, UUID] = {row[0]: row[1] for row in former}
-    had = {original: keys.get(original, original) for original in changed}
-    deleted = set(
-        connection.scalars(
-            text(f"DELETE FROM {table.beside} WHERE id = ANY (:keys) RETURNING id"),  # noqa: S608
-            {"keys": list(had.values())},
-        )
+    connection.execute(
+        text(f"DELETE FROM {table.beside} WHERE id = ANY (:keys)"),  # noqa: S608
+        {"keys": [keys.get(original, original) for original in changed]},
     )
-    return {original: key for original, key in had.items() if key in deleted}
 
 
-def _follow_parents(connection: Connection, table: EventTable, had: dict[UUID, UUID]) -> None:
-    """Link the children of rows whose instant, and so whose key, changed."""
+def _follow_parents(connection: Connection, table: EventTable, changed: Sequence[UUID]) -> None:
+    """Link the children of rows whose instant, and so whose key, changed.
+
+    They are found by the table's own links: a child may have been copied before its parent was.
+    """
     connection.execute(
         text(
             f"""
-            UPDATE {table.beside} SET parent_event_id = moved.new
+            UPDATE {table.beside} AS child SET parent_event_id = moved.parent
             FROM (
-                SELECT had.key, {KEY}(o.id, o.{table.instant}) AS new
-                FROM unnest(CAST(:ids AS uuid[]), CAST(:keys AS uuid[])) AS had (id, key)
-                JOIN {table.name} o ON o.id = had.id
+                SELECT {KEY}(c.id, c.{table.instant}) AS key,
+                       {KEY}(p.id, p.{table.instant}) AS parent
+                FROM {table.name} c JOIN {table.name} p ON p.id = c.parent_event_id
+                WHERE c.parent_event_id = ANY (:changed)
             ) AS moved
-            WHERE parent_event_id = moved.key AND moved.new <> moved.key
+            WHERE child.id = moved.key AND child.parent_event_id <> moved.parent
             """  # noqa: S608 (names of ours)
         ),
-        {"ids": list(had), "keys": list(had.values())},
+        {"changed": list(changed)},
     )

@@ -24,7 +24,7 @@ from agentobs.migrations.online.swap import swap
 from agentobs.migrations.online.tables import CHANGES, EVENT_TABLES, KEY, NOTE, STATE
 from agentobs.migrations.online.verifying import verify
 from agentobs.migrations.pooler import require_direct_connection
-from agentobs.migrations.scripts import VERSION_TABLE
+from agentobs.migrations.scripts import VERSION_TABLE, revisions
 from agentobs.settings import read_settings
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ async def upgrade_online(
 
 def _require_end(revision: str) -> None:
     # A step such as +1 would count from where the rewriting has ended.
-    if revision not in {"head", "heads"} and not (revision.isdigit() and revision >= _AFTER):
+    known = {each.revision for each in revisions() if each.revision >= _AFTER}
+    if revision not in {"head", "heads"} | known:
         raise MigrationError(
             f"an online upgrade ends at {_AFTER} or later: name head, or leave out --online"
         )
@@ -91,7 +92,10 @@ async def _on_tables(settings: DatabaseSettings, work: Callable[[Connection], No
             connection.commit()
             _explained(connection, work)
 
-    async with open_connection(settings, application_name="agentobs online") as connection:
+    async with (
+        runner.alone(settings),
+        open_connection(settings, application_name="agentobs online") as connection,
+    ):
         await connection.run_sync(locked_work)
 
 
