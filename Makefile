@@ -9,7 +9,8 @@ LOWEST_READY := $(LOWEST)/ready
 PYTEST_OPTIONS := --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 # Set by a developer's shell, these would point the demo and the checks at a real database.
-unexport AGENTOBS_DATABASE_URL AGENTOBS_MIGRATION_URL AGENTOBS_SCHEMA
+OF_A_SHELL := $(filter-out AGENTOBS_TEST_% AGENTOBS_DATA_DIR,$(filter AGENTOBS_%,$(.VARIABLES)))
+unexport $(OF_A_SHELL)
 
 .PHONY: help
 help: ## Show this help (PYTHON=python3.13 chooses the interpreter)

@@ -70,6 +70,7 @@ _LOCKS = text(
            (array_agg(mode ORDER BY strength DESC NULLS LAST))[1] AS mode,
            (array_agg(relname ORDER BY strength DESC NULLS LAST, relname))[1] AS relation,
            max(strength) = 4 AS keeps_readers_out,
+           coalesce(backend_type, 'client backend') <> 'client backend' AS is_of_the_server,
            (SELECT count(*) FROM waiting WHERE lock.pid = ANY (blockers)) AS waiting
     FROM lock
     JOIN pg_class ON pg_class.oid = relation
@@ -102,12 +103,7 @@ async def check_transactions(context: Context) -> list[Finding]:
 def _transaction(row: Row[Any]) -> Finding:
     if row.application in _OUR_OWN:
         words = f"{row.application} is at work in a transaction of {row.seconds:,.0f} s: let it end"
-        return Finding(
-            check="transactions",
-            severity=Severity.NOTICE,
-            subject=f"backend {row.pid}",
-            words=words,
-        )
+        return _at_work("transactions", row.pid, words)
     words = (
         f"backend {row.pid} ({row.application}, {row.state}) has a transaction open for "
         f"{row.seconds:,.0f} s: dead rows stay, and hours that it may have written to are not "
@@ -155,7 +151,15 @@ def _lock(row: Row[Any]) -> Finding:
     # A weaker lock keeps only those out who want all of the table, and behind them everybody.
     keeps_out = f": it keeps {whom} out" if row.keeps_readers_out is not None else ""
     waiting = f"; {row.waiting} wait for it" if row.waiting else ""
-    return _in_the_way("locks", row.pid, f"{words}{since}{keeps_out}{waiting}")
+    words = f"{words}{since}{keeps_out}{waiting}"
+    if row.is_of_the_server or row.application in _OUR_OWN:
+        # Ended, it would have to begin again: a vacuum too old to be put off, or a migration.
+        return _at_work("locks", row.pid, f"{words}: let it end")
+    return _in_the_way("locks", row.pid, words)
+
+
+def _at_work(check: str, pid: int, words: str) -> Finding:
+    return Finding(check=check, severity=Severity.NOTICE, subject=f"backend {pid}", words=words)
 
 
 def _in_the_way(check: str, pid: int, words: str) -> Finding:

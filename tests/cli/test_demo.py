@@ -68,3 +68,21 @@ def test_the_makefile_runs_these_commands() -> None:
         "$(BIN)/agentobs agents sync examples/agents",
         "$(BIN)/python -m examples.demo",
     ]
+
+
+def test_make_leaves_the_database_of_a_shell_alone(tmp_path: Path) -> None:
+    of_a_shell = {"HOST": "db.example.org", "DATABASE": "app", "SCHEMA": "of_a_shell"}
+    variables = {f"AGENTOBS_{name}": value for name, value in of_a_shell.items()}
+    shown = _run(
+        tmp_path,
+        "env",
+        *(f"{name}={value}" for name, value in variables.items()),
+        "AGENTOBS_TEST_DATABASE_URL=of_tests",
+        "make",
+        "--silent",
+        "--eval=shown: ; @env",
+        "shown",
+    )
+
+    own = {line for line in shown.splitlines() if line.startswith("AGENTOBS_")}
+    assert own == {f"AGENTOBS_DATA_DIR={tmp_path}", "AGENTOBS_TEST_DATABASE_URL=of_tests"}

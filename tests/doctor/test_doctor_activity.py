@@ -102,6 +102,18 @@ async def test_a_lock_that_keeps_everybody_out_is_named_with_who_waits(
     assert await findings_of("locks", agentobs_database, **AT_ONCE) == []
 
 
+async def test_a_lock_of_a_migration_is_told_and_let_be(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    settings = agentobs_database.model_copy(update={"application_name": "agentobs migrations"})
+    async with open_transaction(settings, f"LOCK TABLE {EVENTS}"):
+        (held,) = await findings_of("locks", agentobs_database, **AT_ONCE)
+
+    assert (held.severity, held.fix) == (Severity.NOTICE, None)
+    assert "it keeps everybody out" in held.words
+    assert held.words.endswith("let it end")
+
+
 async def test_a_lock_that_keeps_writers_out_is_named(
     agentobs_database: DatabaseSettings,
 ) -> None:
