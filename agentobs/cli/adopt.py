@@ -70,7 +70,8 @@ def _describe(found: Adoption, *, repair: bool) -> None:
 
 def _say_how(statements: tuple[str, ...], *, is_safe: bool) -> None:
     for statement in statements:
-        _say(f"    {'' if is_safe else 'yours to decide: '}{statement};")
+        for line in f"{'' if is_safe else 'yours to decide: '}{statement};".splitlines():
+            _say(f"    {line}")
 
 
 def _say(words: str) -> None:

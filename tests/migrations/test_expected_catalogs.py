@@ -46,6 +46,21 @@ async def test_a_schema_of_whatever_name_has_no_differences(
 
 
 HARM = {
+    "ALTER FUNCTION update_agent_definitions_timestamp() STABLE": (
+        "function update_agent_definitions_timestamp() is another one"
+    ),
+    "ALTER FUNCTION agentobs_refuse_instant(timestamptz) VOLATILE": (
+        "function agentobs_refuse_instant(timestamp with time zone) is another one"
+    ),
+    "ALTER FUNCTION agentobs_uuid7_prefix(timestamptz) STABLE": (
+        "function agentobs_uuid7_prefix(timestamp with time zone) is another one"
+    ),
+    "ALTER FUNCTION agentobs_lock_parents(boolean) RESET search_path": (
+        "function agentobs_lock_parents(boolean) is another one"
+    ),
+    "DROP FUNCTION agentobs_require_parents(uuid[])": (
+        "function agentobs_require_parents(uuid[]) is missing"
+    ),
     "ALTER TABLE agent_definitions DROP CONSTRAINT agent_definitions_success_rate_check": (
         "constraint agent_definitions.agent_definitions_success_rate_check is missing"
     ),
@@ -81,6 +96,21 @@ async def test_what_is_not_as_it_should_be_at_head_is_told_and_mended_by_its_sta
         for statement in difference.statements:
             await connection.exec_driver_sql(statement)
         assert (await compare_head(connection)).differences == ()
+
+
+async def test_a_function_that_is_made_again_is_nobody_elses_to_call(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    function = "agentobs_require_parents(uuid[])"
+    rights = text("SELECT proacl::text FROM pg_proc WHERE proname = 'agentobs_require_parents'")
+    async with connect(agentobs_database) as connection:
+        before = await connection.scalar(rights)
+        await connection.execute(text(f"DROP FUNCTION {function}"))
+        (missing,) = (await compare_head(connection)).differences
+        for statement in missing.statements:
+            await connection.exec_driver_sql(statement)
+
+        assert await connection.scalar(rights) == before
 
 
 async def test_a_lost_index_of_partitions_is_begun_and_told_until_all_of_them_have_it(

@@ -54,7 +54,10 @@ class Table(_Part):
 
 
 class Function(_Part):
-    """A function; `source` is empty where its body was parsed when it was made."""
+    """A function; `source` is empty where its body was parsed when it was made.
+
+    `definition` makes it, with `{schema}` for the schema's name; its form is the server's.
+    """
 
     result: str
     language: str
@@ -62,6 +65,7 @@ class Function(_Part):
     volatility: str
     is_security_definer: bool = False
     settings: tuple[str, ...] = ()
+    definition: str
 
 
 class Catalog(_Part):

@@ -50,23 +50,17 @@ def compare(expected: Catalog, found: Catalog) -> Comparison:
 def _compare_function(
     notes: Notes, signature: str, expected: Function, found: Function | None
 ) -> None:
-    if found == expected:
+    if found and found.model_copy(update={"definition": expected.definition}) == expected:
         return
-    # CREATE OR REPLACE can't give it another result; and what runs with its owner's rights, or
-    # holds the schema's name, is made by its revision.
-    is_safe = _is_plain(expected) and (found is None or found.result == expected.result)
+    # CREATE OR REPLACE can't give it another result.
+    is_safe = found is None or found.result == expected.result
     notes.differs(
         "function",
         signature,
         "is missing" if found is None else "is another one",
-        *([sql.create_function(signature, expected)] if is_safe else []),
+        *(sql.create_function(signature, expected) if is_safe else ()),
         is_safe=is_safe,
     )
-
-
-def _is_plain(function: Function) -> bool:
-    is_own = not (function.settings or function.is_security_definer)
-    return is_own and function.language == "plpgsql" and "{schema}" not in function.source
 
 
 def _compare_table(notes: Notes, name: str, expected: Table, found: Table | None) -> None:

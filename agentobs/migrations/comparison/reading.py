@@ -87,19 +87,21 @@ _TRIGGERS = text(
     ORDER BY 1, 2
     """
 )
-# How a script is indented is not what it does.
+# How a script is indented is not what it does. A host's own functions may be thousands.
 _FUNCTIONS = text(
     r"""
     SELECT p.oid::regprocedure::text, pg_get_function_result(p.oid) AS result,
            l.lanname AS language, p.provolatile::text AS volatility,
            trim(regexp_replace(regexp_replace(p.prosrc, here.prefix, '{schema}.', 'g'),
                                '\s+', ' ', 'g')) AS source,
-           p.prosecdef AS is_security_definer, coalesce(p.proconfig, '{}') AS settings
+           p.prosecdef AS is_security_definer, coalesce(p.proconfig, '{}') AS settings,
+           regexp_replace(pg_get_functiondef(p.oid), here.prefix, '{schema}.', 'g') AS definition
     FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
     -- The schema's name, and not the end of a longer one.
     CROSS JOIN (SELECT '(?<![[:alnum:]_$])' || regexp_replace(
         quote_ident(current_schema()), '([^[:alnum:]_])', '\\\1', 'g') || '\.' AS prefix) AS here
     WHERE p.pronamespace = to_regnamespace(quote_ident(current_schema())) AND p.prokind = 'f'
+      AND (starts_with(p.proname, 'agentobs_') OR p.proname = 'update_agent_definitions_timestamp')
     ORDER BY 1
     """
 )

@@ -97,12 +97,14 @@ def enable_trigger(table: str, name: str, enabled: str) -> str:
     return f"ALTER TABLE {named(table)} {mode} TRIGGER {named(name)}"
 
 
-def create_function(signature: str, function: Function) -> str:
-    """Create or replace a trigger function whose body is not the server's to parse."""
-    return (
-        f"CREATE OR REPLACE FUNCTION {signature} RETURNS {function.result} "
-        f"LANGUAGE {function.language} AS {literal(function.source)}"
+def create_function(signature: str, function: Function) -> tuple[str, ...]:
+    """Create or replace a function; nobody else may call one that has its owner's rights."""
+    create = (
+        f"DO $do$ BEGIN EXECUTE replace($definition$\n{function.definition}$definition$, "
+        "'{schema}', quote_ident(current_schema())); END $do$"
     )
+    revoke = f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC"
+    return (create, revoke) if function.is_security_definer else (create,)
 
 
 def _declared(name: str, column: Column) -> str:
