@@ -46,6 +46,13 @@ async def test_a_schema_of_whatever_name_has_no_differences(
 
 
 HARM = {
+    (
+        "ALTER TABLE agent_transformation_events "
+        "DROP CONSTRAINT agent_transformation_events_agent_definition_id_fkey"
+    ): (
+        "foreign key agent_transformation_events."
+        "agent_transformation_events_agent_definition_id_fkey is missing"
+    ),
     "ALTER FUNCTION update_agent_definitions_timestamp() STABLE": (
         "function update_agent_definitions_timestamp() is another one"
     ),

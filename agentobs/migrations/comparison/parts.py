@@ -19,7 +19,7 @@ _Part = TypeVar("_Part")
 def compare_parts(notes: Notes, table: str, expected: Table, found: Table) -> None:
     """Note what differs between the two tables, and what only the second one has."""
     _compare_columns(notes, table, expected.columns, found.columns)
-    _compare_constraints(notes, table, expected.constraints, found.constraints)
+    _compare_constraints(notes, table, expected, found)
     _compare_indexes(notes, table, expected, found)
     _compare_triggers(notes, table, expected.triggers, found.triggers)
     _compare_comments(notes, table, expected, found)
@@ -64,31 +64,35 @@ def _compare_column(notes: Notes, table: str, name: str, expected: Column, found
         notes.differs("column", subject, words, sql.alter_column(table, name, change))
 
 
-def _compare_constraints(
-    notes: Notes, table: str, expected: Mapping[str, Constraint], found: Mapping[str, Constraint]
-) -> None:
-    others = {name: each for name, each in found.items() if name not in expected}
-    for name, constraint in expected.items():
-        if name in found:
-            _compare_constraint(notes, table, name, constraint, found[name])
+def _compare_constraints(notes: Notes, table: str, expected: Table, found: Table) -> None:
+    there, partitioned = found.constraints, found.kind == "p"
+    others = {name: each for name, each in there.items() if name not in expected.constraints}
+    for name, constraint in expected.constraints.items():
+        add = sql.add_constraint(table, name, constraint, partitioned=partitioned)
+        if name in there:
+            _compare_constraint(notes, table, name, constraint, there[name], add=add)
         elif (other := _name_of_equal(constraint, others)) is not None:
             del others[other]
             rename = sql.rename_constraint(table, other, name)
             notes.differs(_kind_of(constraint), f"{table}.{name}", f"is named {other}", rename)
         else:
-            statements = sql.add_constraint(table, name, constraint)
-            notes.differs(_kind_of(constraint), f"{table}.{name}", "is missing", *statements)
+            notes.differs(_kind_of(constraint), f"{table}.{name}", "is missing", *add)
     for name in others:
-        notes.added(_kind_of(found[name]), f"{table}.{name}")
+        notes.added(_kind_of(there[name]), f"{table}.{name}")
 
 
 def _compare_constraint(
-    notes: Notes, table: str, name: str, expected: Constraint, found: Constraint
+    notes: Notes,
+    table: str,
+    name: str,
+    expected: Constraint,
+    found: Constraint,
+    *,
+    add: tuple[str, ...],
 ) -> None:
     subject = f"{table}.{name}"
     if found.definition != expected.definition:
-        drop = sql.drop_constraint(table, name)
-        statements = drop, *sql.add_constraint(table, name, expected)
+        statements = sql.drop_constraint(table, name), *add
         words = f"is {found.definition}, and should be {expected.definition}"
         # A key may have others that refer to it.
         is_safe = expected.kind in {"c", "f"}

@@ -42,10 +42,16 @@ def comment_on(kind: str, subject: str, comment: str) -> str:
     return f"COMMENT ON {kind} {subject} IS {literal(comment)}"
 
 
-def add_constraint(table: str, name: str, constraint: Constraint) -> tuple[str, ...]:
-    """Add a constraint; rows that are there are looked at under a lock that stops nobody."""
+def add_constraint(
+    table: str, name: str, constraint: Constraint, *, partitioned: bool
+) -> tuple[str, ...]:
+    """Add a constraint; rows that are there are looked at under a lock that stops nobody.
+
+    But for keys, and foreign keys of a partitioned table: before PostgreSQL 18 the server adds
+    these with a look at the rows alone.
+    """
     add = f"ALTER TABLE {named(table)} ADD CONSTRAINT {named(name)} {constraint.definition}"
-    if constraint.kind not in {"c", "f"}:
+    if constraint.kind not in {"c", "f"} or (constraint.kind == "f" and partitioned):
         return (add,)
     return f"{add} NOT VALID", validate(table, name)
 
