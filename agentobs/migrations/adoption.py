@@ -161,7 +161,27 @@ def _compare(connection: Connection, schema: str) -> Comparison:
             f"schema {schema} holds none of the tables {', '.join(expected.tables)}: make them "
             "with `agentobs db upgrade`, or name another schema in AGENTOBS_SCHEMA"
         )
-    return compare(expected, found)
+    comparison = compare(expected, found)
+    judged = tuple(_judged(connection, each) for each in comparison.differences)
+    return replace(comparison, differences=judged)
+
+
+def _judged(connection: Connection, difference: Difference) -> Difference:
+    """Look at the rows before anything is mended: a CHECK that they break would refuse writers."""
+    if not (difference.is_safe and difference.breach):
+        return difference
+    try:
+        with connection.begin_nested():
+            statement = f"SELECT EXISTS ({difference.breach})"
+            is_broken = connection.exec_driver_sql(statement).scalar_one()
+    except DBAPIError as error:
+        # What it asks of is missing itself, and is made before it.
+        if facts_of(error).sqlstate not in {"42P01", "42703"}:
+            raise
+        return difference
+    if not is_broken:
+        return difference
+    return replace(difference, words=f"{difference.words}, and rows break it", is_safe=False)
 
 
 def _require_ownership(connection: Connection) -> None:

@@ -251,20 +251,60 @@ async def test_a_view_in_the_place_of_a_table_is_refused(empty: DatabaseSettings
         await migrations.adopt(repair=True, settings=empty)
 
 
-async def test_a_constraint_that_the_rows_break_is_told_and_nothing_is_recorded(
-    empty: DatabaseSettings, connection: AsyncConnection
-) -> None:
-    check = f"{METRICS}_confidence_check"
-    await make_scripted(empty, f"ALTER TABLE {METRICS} DROP CONSTRAINT {check}")
-    await insert_row(connection, METRICS, confidence_score=1.5)
+# What is taken away, a row that does not allow it to come back, and what mends the rows.
+BROKEN = {
+    "a CHECK": (
+        f"ALTER TABLE {METRICS} DROP CONSTRAINT {METRICS}_confidence_check",
+        f"INSERT INTO {METRICS} (metric_type, confidence_score) VALUES ('x', 1.5)",
+        f"UPDATE {METRICS} SET confidence_score = 1",
+    ),
+    "another CHECK": (
+        (
+            f"ALTER TABLE {METRICS} DROP CONSTRAINT {METRICS}_confidence_check, "
+            f"ADD CONSTRAINT {METRICS}_confidence_check CHECK (confidence_score < 2)"
+        ),
+        f"INSERT INTO {METRICS} (metric_type, confidence_score) VALUES ('x', 1.5)",
+        f"UPDATE {METRICS} SET confidence_score = 1",
+    ),
+    "a foreign key": (
+        f"ALTER TABLE {EVENTS} DROP CONSTRAINT {EVENTS}_parent_event_id_fkey",
+        (
+            f"INSERT INTO {EVENTS} (event_type, correlation_id, target_agent, parent_event_id) "
+            "VALUES ('x', gen_random_uuid(), 'x', gen_random_uuid())"
+        ),
+        f"UPDATE {EVENTS} SET parent_event_id = NULL",
+    ),
+    "a unique key": (
+        "ALTER TABLE agent_definitions DROP CONSTRAINT agent_definitions_name_version_unique",
+        (
+            "INSERT INTO agent_definitions (agent_name, agent_version, agent_type, yaml_config) "
+            "SELECT 'twice', '1.0.0', 'type', '{}' FROM generate_series(1, 2)"
+        ),
+        "DELETE FROM agent_definitions",
+    ),
+    "not null": (
+        f"ALTER TABLE {EVENTS} ALTER COLUMN target_agent DROP NOT NULL",
+        f"INSERT INTO {EVENTS} (event_type, correlation_id) VALUES ('x', gen_random_uuid())",
+        f"UPDATE {EVENTS} SET target_agent = 'x'",
+    ),
+}
 
-    with pytest.raises(MigrationError, match="could not be mended") as failed:
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_what_the_rows_break_is_told_and_nothing_is_changed(
+    empty: DatabaseSettings, connection: AsyncConnection, what: str
+) -> None:
+    taken, row, mended = BROKEN[what]
+    await make_scripted(empty, taken, row)
+    before = await read_catalog(connection)
+
+    with pytest.raises(AdoptionRefusedError, match="and rows break it") as refused:
         await migrations.adopt(repair=True, settings=empty)
-    assert f"VALIDATE CONSTRAINT {check}" in str(failed.value)
+    assert len(refused.value.differences) == 1
+    assert await read_catalog(connection) == before
     assert await migrations.current(settings=empty) is None
 
-    # The rows are mended, and the next call goes on from what the first one left.
-    await connection.execute(text(f"UPDATE {METRICS} SET confidence_score = 1"))
+    await connection.execute(text(mended))
     assert (await migrations.adopt(repair=True, settings=empty)).is_adopted
 
 

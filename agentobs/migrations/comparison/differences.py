@@ -17,6 +17,7 @@ class Difference:
     `statements` would mend it. Where `is_safe`, they lose nothing, and fail where the rows do not
     allow it; else somebody has to decide. They run one by one, not in one transaction. An index of
     partitions they only begin: it is not valid, and a difference, until each partition has its own.
+    `breach` finds the rows that do not allow it, if that can be asked.
     """
 
     kind: Kind
@@ -24,6 +25,7 @@ class Difference:
     words: str
     statements: tuple[str, ...] = ()
     is_safe: bool = True
+    breach: str | None = None
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject} {self.words}"
@@ -61,10 +63,16 @@ class Notes:
     additions: list[Addition] = field(default_factory=list)
 
     def differs(
-        self, kind: Kind, subject: str, words: str, *statements: str, is_safe: bool = True
+        self,
+        kind: Kind,
+        subject: str,
+        words: str,
+        *statements: str,
+        is_safe: bool = True,
+        breach: str | None = None,
     ) -> None:
         """Note a difference."""
-        self.differences.append(Difference(kind, subject, words, statements, is_safe))
+        self.differences.append(Difference(kind, subject, words, statements, is_safe, breach))
 
     def added(self, kind: Kind, subject: str) -> None:
         """Note what others added."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from agentobs.migrations.comparison import statements as sql
+from agentobs.migrations.comparison.breaches import breach_of, null_of
 from agentobs.migrations.connection import named
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def _compare_column(notes: Notes, table: str, name: str, expected: Column, found
     if found.not_null != expected.not_null:
         change = "SET NOT NULL" if expected.not_null else "DROP NOT NULL"
         words = "takes NULL, and should not" if expected.not_null else "is NOT NULL, and should not"
-        notes.differs("column", subject, words, sql.alter_column(table, name, change))
+        breach = null_of(table, name) if expected.not_null else None
+        notes.differs(
+            "column", subject, words, sql.alter_column(table, name, change), breach=breach
+        )
 
 
 def _compare_constraints(notes: Notes, table: str, expected: Table, found: Table) -> None:
@@ -76,7 +80,8 @@ def _compare_constraints(notes: Notes, table: str, expected: Table, found: Table
             rename = sql.rename_constraint(table, other, name)
             notes.differs(_kind_of(constraint), f"{table}.{name}", f"is named {other}", rename)
         else:
-            notes.differs(_kind_of(constraint), f"{table}.{name}", "is missing", *add)
+            kind, breach = _kind_of(constraint), breach_of(table, constraint)
+            notes.differs(kind, f"{table}.{name}", "is missing", *add, breach=breach)
     for name in others:
         notes.added(_kind_of(there[name]), f"{table}.{name}")
 
@@ -95,10 +100,13 @@ def _compare_constraint(
         statements = sql.drop_constraint(table, name), *add
         words = f"is {found.definition}, and should be {expected.definition}"
         # A key may have others that refer to it.
-        is_safe = expected.kind in {"c", "f"}
-        notes.differs(_kind_of(expected), subject, words, *statements, is_safe=is_safe)
+        is_safe, breach = expected.kind in {"c", "f"}, breach_of(table, expected)
+        notes.differs(
+            _kind_of(expected), subject, words, *statements, is_safe=is_safe, breach=breach
+        )
     elif found.is_valid != expected.is_valid:
-        notes.differs(_kind_of(expected), subject, "is not valid", sql.validate(table, name))
+        validate, breach = sql.validate(table, name), breach_of(table, expected)
+        notes.differs(_kind_of(expected), subject, "is not valid", validate, breach=breach)
 
 
 def _kind_of(constraint: Constraint) -> Kind:
