@@ -45,9 +45,10 @@ test-matrix: $(READY) ## Run the whole suite on PostgreSQL 14 to 18 (VERSIONS='1
 OLDEST_TESTS := tests/test_bulk.py $(addprefix tests/, \
 	maintenance/test_full_round.py maintenance/test_make_months.py maintenance/test_payload.py \
 	maintenance/test_restore.py maintenance/test_retention.py migrations/test_adopt.py \
+	migrations/test_adopt_repair.py \
 	migrations/test_carried_catalog.py migrations/test_carried_rows.py \
 	migrations/test_expected_catalogs.py migrations/test_granted_writer.py \
-	migrations/test_online_upgrade.py migrations/test_partitions.py \
+	migrations/test_online_upgrade.py migrations/test_online_writes.py migrations/test_partitions.py \
 	migrations/test_upgrade_and_downgrade.py models rollups)
 
 .PHONY: test-oldest

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 REVISION: Final = "0003"
 """The revision that is recorded: its tables are those of the scripts."""
 
+# Syntax error or access rule violation.
+_NO_SUCH_QUESTION = "42"
 # Revisions that may be recorded although tables of later ones are there.
 _BEFORE = (None, "0001", "0002")
 _FOREIGN_OWNERS = text(
@@ -116,8 +118,8 @@ def _inspect(connection: Connection, schema: str) -> Adoption:
     revision = _recorded(connection)
     if revision not in _BEFORE:
         return Adoption(schema, revision, Comparison())
-    comparison = _compare(connection, schema)
     _require_ownership(connection)
+    comparison = _compare(connection, schema)
     obstacles = _obstacles(connection)
     connection.rollback()
     return Adoption(schema, revision, comparison, obstacles)
@@ -175,8 +177,8 @@ def _judged(connection: Connection, difference: Difference) -> Difference:
             statement = f"SELECT EXISTS ({difference.breach})"
             is_broken = connection.exec_driver_sql(statement).scalar_one()
     except DBAPIError as error:
-        # What it asks of is missing itself, and is made before it.
-        if facts_of(error).sqlstate not in {"42P01", "42703"}:
+        # What it asks of is missing itself, or of another type: that is told on its own.
+        if not (facts_of(error).sqlstate or "").startswith(_NO_SUCH_QUESTION):
             raise
         return difference
     if not is_broken:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncConnection
+    from support.online_pair import Pair
 
     from agentobs import DatabaseSettings
 
@@ -43,3 +44,10 @@ def shared_0004(agentobs_server: URL) -> Iterator[DatabaseSettings]:
         found = settings_for(agentobs_server, name)
         run(migrations.upgrade("0004", settings=found))
         yield found
+
+
+@pytest.fixture
+def pair(agentobs_server: URL) -> Iterator[Pair]:
+    """Yield two empty databases."""
+    with temporary_database(agentobs_server) as one, temporary_database(agentobs_server) as other:
+        yield settings_for(agentobs_server, one), settings_for(agentobs_server, other)

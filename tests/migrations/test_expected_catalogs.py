@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
+from support.roles import roles
 from support.shell import connect
 
 from agentobs import migrations
@@ -105,19 +106,30 @@ async def test_what_is_not_as_it_should_be_at_head_is_told_and_mended_by_its_sta
         assert (await compare_head(connection)).differences == ()
 
 
-async def test_a_function_that_is_made_again_is_nobody_elses_to_call(
+async def test_a_function_that_is_made_again_has_the_owner_and_the_callers_that_it_had(
     agentobs_database: DatabaseSettings,
 ) -> None:
+    """Made by a superuser, it would run as one."""
     function = "agentobs_require_parents(uuid[])"
-    rights = text("SELECT proacl::text FROM pg_proc WHERE proname = 'agentobs_require_parents'")
-    async with connect(agentobs_database) as connection:
-        before = await connection.scalar(rights)
+    facts = text(
+        "SELECT proowner::regrole::text, proacl::text FROM pg_proc "
+        "WHERE proname = 'agentobs_require_parents'"
+    )
+    async with (
+        roles(agentobs_database, "owner") as (name,),
+        connect(agentobs_database) as connection,
+    ):
+        role = quoted(name)
+        await connection.execute(text(f"ALTER TABLE agent_transformation_events OWNER TO {role}"))
+        await connection.execute(text(f"ALTER FUNCTION {function} OWNER TO {role}"))
+        before = (await connection.execute(facts)).one()
         await connection.execute(text(f"DROP FUNCTION {function}"))
         (missing,) = (await compare_head(connection)).differences
         for statement in missing.statements:
             await connection.exec_driver_sql(statement)
 
-        assert await connection.scalar(rights) == before
+        assert before[0] == role
+        assert (await connection.execute(facts)).one() == before
 
 
 async def test_a_lost_index_of_partitions_is_begun_and_told_until_all_of_them_have_it(

@@ -9,6 +9,9 @@ from agentobs.migrations.connection import named
 if TYPE_CHECKING:
     from agentobs.migrations.comparison.catalog import Column, Constraint, Function, Index, Table
 
+# Whose owner has the functions, as revision 0005 gives them away.
+_OWNED = "agent_transformation_events"
+
 
 def literal(value: str) -> str:
     """Write a text as a literal that means the same whatever standard_conforming_strings says."""
@@ -104,13 +107,21 @@ def enable_trigger(table: str, name: str, enabled: str) -> str:
 
 
 def create_function(signature: str, function: Function) -> tuple[str, ...]:
-    """Create or replace a function; nobody else may call one that has its owner's rights."""
+    """Create or replace a function; one that has its owner's rights is the tables' owner's alone.
+
+    A superuser who runs this would own it, and it would run as a superuser.
+    """
     create = (
         f"DO $do$ BEGIN EXECUTE replace($definition$\n{function.definition}$definition$, "
         "'{schema}', quote_ident(current_schema())); END $do$"
     )
-    revoke = f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC"
-    return (create, revoke) if function.is_security_definer else (create,)
+    if not function.is_security_definer:
+        return (create,)
+    give = (
+        f"DO $do$ BEGIN EXECUTE (SELECT format('ALTER FUNCTION {signature} OWNER TO %s', "  # noqa: S608
+        f"relowner::regrole) FROM pg_class WHERE oid = '{_OWNED}'::regclass); END $do$"
+    )
+    return create, give, f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC"
 
 
 def _declared(name: str, column: Column) -> str:
