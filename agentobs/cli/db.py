@@ -9,6 +9,7 @@ import typer
 
 from agentobs import migrations
 from agentobs.cli import adopt, grant
+from agentobs.cli.terminal import plain
 from agentobs.embedded.default import with_database
 from agentobs.settings import read_settings
 
@@ -67,7 +68,7 @@ def stamp(revision: Revision) -> None:
 def current() -> None:
     """Show the revision that the database is at."""
     with with_database(read_settings()) as settings:
-        typer.echo(asyncio.run(migrations.current(settings=settings)) or "base")
+        typer.echo(plain(asyncio.run(migrations.current(settings=settings)) or "base"))
 
 
 @app.command()

@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from agentobs.printable import printable
+
 if TYPE_CHECKING:
     from agentobs.errors import AgentobsError
 
@@ -26,11 +28,10 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def plain(value: object) -> Text:
-    """Return text in which nothing from a row reaches the terminal as markup or control code."""
-    text = str(value).encode(errors="replace").decode()
-    return Text("".join(char if char.isprintable() else "�" for char in text))
+    """Return a line in which nothing of anybody's is markup or a control code."""
+    return Text(printable(value).replace("\n", "�"))
 
 
 def in_words(error: AgentobsError) -> str:
     """Return what is told of an error: names and texts in it may be anybody's."""
-    return "\n".join(str(plain(line)) for line in f"agentobs: {error}".split("\n"))
+    return printable(f"agentobs: {error}")

@@ -24,6 +24,18 @@ _UPGRADE = "agentobs db upgrade"
 # Names in a path are quoted as anywhere else.
 _SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, :local)")
 _EXISTS = text("SELECT to_regclass(:table) IS NOT NULL")
+# What a revision makes and each later one keeps; before these the tables are those of scripts.
+_NEWEST_MADE = text(
+    """
+    SELECT max(revision) FROM (VALUES
+        ('0004', to_regproc(:schema || '.agentobs_uuid7_prefix')::oid),
+        ('0005', to_regclass(:schema || '.agentobs_partitions')),
+        ('0006', to_regclass(:schema || '.idx_agent_definitions_yaml_paths')),
+        ('0007', to_regclass(:schema || '.agentobs_changed_rows')),
+        ('0008', to_regclass(:schema || '.agentobs_rollup_state'))
+    ) AS marks (revision, mark) WHERE mark IS NOT NULL
+    """
+)
 
 
 def lacks_tables(context: Context) -> bool:
@@ -59,15 +71,19 @@ async def _older(
     if not (await _compare(context)).faults:
         return [_stale(recorded, known[0])]
     if not recorded:
-        return [_unrecorded(context, known[0])]
+        return [await _unrecorded(context, known[0])]
     return await _half_done(context) or [_behind(recorded[0], known)]
 
 
-def _unrecorded(context: Context, head: RevisionInfo) -> Finding:
+async def _unrecorded(context: Context, head: RevisionInfo) -> Finding:
     tables = [each.name for each in context.relations if each.name == each.root]
     if tables:
+        made = (await context.rows(_NEWEST_MADE, schema=context.schema.quoted))[0][0]
         words = f"no revision is recorded, though {', '.join(tables)} exist"
-        return _finding(Severity.CRITICAL, words, "agentobs db adopt --repair --apply")
+        if made is None:
+            return _finding(Severity.CRITICAL, words, "agentobs db adopt --repair --apply")
+        words = f"{words}, as revision {made} makes them"
+        return _finding(Severity.CRITICAL, words, f"agentobs db stamp {made}")
     words = f"schema {context.schema.name} has no tables yet; this package is at {head.revision}"
     return _finding(Severity.CRITICAL, words, _UPGRADE)
 

@@ -87,6 +87,20 @@ def in_schema(connection: Connection, name: str | None) -> Iterator[None]:
             _set_search_path(connection, path)
 
 
+@contextmanager
+def autocommit(connection: Connection) -> Iterator[None]:
+    """Commit each statement of the block by itself, as VACUUM and CONCURRENTLY want it."""
+    before = connection.get_isolation_level()
+    connection.rollback()
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        yield
+    finally:
+        if not (connection.closed or connection.invalidated):
+            connection.rollback()
+            connection.execution_options(isolation_level=before)
+
+
 def quoted(name: str) -> str:
     """Quote an identifier as PostgreSQL does."""
     return _DIALECT.identifier_preparer.quote_identifier(name)

@@ -28,6 +28,7 @@ from agentobs.migrations.pooler import require_direct_connection
 from agentobs.migrations.scripts import VERSION_TABLE
 from agentobs.migrations.summary import StepTimer, print_summary
 from agentobs.models import metadata
+from agentobs.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ def errors_for_operators() -> Iterator[None]:
         yield
     except (AgentobsError, CommandError) as error:
         if context.config.cmd_opts is not None:
-            sys.exit(f"agentobs: {error}")
+            sys.exit(printable(f"agentobs: {error}"))
         raise CommandError(str(error)) from error
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from agentobs.errors import MigrationError
+from agentobs.migrations.connection import autocommit
 from agentobs.sessions.failures import facts_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def mend(connection: Connection, differences: Iterable[Difference]) -> None:
 
     Each statement is committed by itself: what is mended stays.
     """
-    with _autocommit(connection):
+    with _committing_each(connection):
         for difference in differences:
             for statement in difference.statements:
                 _run(connection, statement, difference)
@@ -50,15 +51,10 @@ def _run(connection: Connection, statement: str, difference: Difference) -> None
 
 
 @contextmanager
-def _autocommit(connection: Connection) -> Iterator[None]:
-    before = connection.get_isolation_level()
-    connection.rollback()
-    connection.execution_options(isolation_level="AUTOCOMMIT")
-    try:
-        yield
-    finally:
-        if not (connection.closed or connection.invalidated):
-            connection.rollback()
-            connection.exec_driver_sql("RESET lock_timeout")
-            connection.rollback()
-            connection.execution_options(isolation_level=before)
+def _committing_each(connection: Connection) -> Iterator[None]:
+    with autocommit(connection):
+        try:
+            yield
+        finally:
+            if not (connection.closed or connection.invalidated):
+                connection.exec_driver_sql("RESET lock_timeout")

@@ -80,14 +80,20 @@ def _take_locks(mode: str) -> None:
     """Take the locks of both tables, or none, for a moment and again.
 
     Each is waited for less than a deadlock is looked for: of a writer and this transaction, each
-    with a lock that the other one wants, it is this one that gives up.
+    with a lock that the other one wants, it is this one that gives up. An autovacuum gives way, but
+    not before that: it is waited for by a lock that no writer and no reader minds.
     """
-    op.execute("SET LOCAL lock_timeout = '500ms'")
     op.execute(f"""
         DO $$
+        DECLARE
+            deadlock_timeout constant int := (SELECT setting::int FROM pg_settings
+                                              WHERE name = 'deadlock_timeout');
         BEGIN
             FOR attempt IN 1..20 LOOP
                 BEGIN
+                    PERFORM set_config('lock_timeout', (deadlock_timeout + 1000)::text, true);
+                    LOCK TABLE {EVENTS}, {METRICS} IN SHARE UPDATE EXCLUSIVE MODE;
+                    PERFORM set_config('lock_timeout', '500', true);
                     LOCK TABLE {EVENTS}, {METRICS} IN {mode} MODE;
                     RETURN;
                 EXCEPTION WHEN lock_not_available THEN

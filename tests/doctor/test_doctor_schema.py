@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from support.doctor import examined, faults_of, findings_of, fix, worse_than_a_notice
 from support.event_rows import EVENTS, METRICS
-from support.shell import HEAD
+from support.shell import HEAD, connect
 
 from agentobs import migrations
 from agentobs.doctor import Severity
@@ -107,6 +107,23 @@ async def test_a_version_table_that_is_lost_is_written_again(
     assert "no revision is recorded" in lost.words
     fix(agentobs_database, [lost])
     assert worse_than_a_notice(await examined(agentobs_database)) == []
+
+
+@pytest.mark.parametrize("made", [each.revision for each in migrations.revisions()][:-3])
+async def test_tables_of_a_revision_that_no_table_records_are_recorded_as_its_own(
+    agentobs_empty_database: DatabaseSettings, made: str
+) -> None:
+    await migrations.upgrade(made, settings=agentobs_empty_database)
+    async with connect(agentobs_empty_database) as connection:
+        await connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+        # With it, the tables would be those of the newest revision.
+        await connection.execute(text("DROP INDEX idx_agent_transformation_events_correlation"))
+
+    lost, *_ = await findings_of("revision", agentobs_empty_database)
+
+    assert f"as revision {made} makes them" in lost.words
+    fix(agentobs_empty_database, [lost])
+    assert await migrations.current(settings=agentobs_empty_database) == made
 
 
 async def test_tables_of_scripts_are_to_be_adopted(

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 from support.catalog_snapshot import read_catalog
-from support.shell import HEAD, REPOSITORY, alembic, connect, environment, psql
+from support.shell import HEAD, REPOSITORY, agentobs, alembic, connect, environment, psql
 
 from agentobs import migrations
+from agentobs.migrations import VERSION_TABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -152,6 +154,28 @@ async def test_tables_without_a_revision_are_one_clear_line(
     assert "Traceback" not in run.stderr
     tables = (await read_catalog(connection))["tables"]
     assert [name for name, _ in tables] == ["agent_definitions"]
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        (alembic, ("upgrade", "head")),
+        (agentobs, ("db", "upgrade")),
+        (agentobs, ("db", "current")),
+    ],
+)
+async def test_a_revision_of_anybodys_sends_no_control_code_to_the_terminal(
+    at_head: DatabaseSettings,
+    connection: AsyncConnection,
+    program: Callable[..., subprocess.CompletedProcess[str]],
+    arguments: tuple[str, ...],
+) -> None:
+    await connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = E'9\\x1b[31m'"))
+
+    result = program(*arguments, settings=at_head)
+
+    assert "9�[31m" in result.stdout + result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
 
 
 async def test_eight_upgraders_at_once_all_succeed(empty: DatabaseSettings) -> None:

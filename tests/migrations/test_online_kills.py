@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
@@ -13,11 +13,11 @@ from support.catalog_snapshot import read_catalog
 from support.event_rows import EVENTS, METRICS
 from support.pools import eventually
 from support.scripted import fill_old_tables
-from support.shell import HEAD, REPOSITORY, connect, connect_in_transaction, environment
+from support.shell import HEAD, REPOSITORY, connect, connect_in_transaction, environment, psql
 
 from agentobs import migrations
 from agentobs.errors import MigrationError
-from agentobs.migrations.online import locks
+from agentobs.migrations.online import copying, locks, rows
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -42,6 +42,10 @@ POINTS = [
 BACKENDS = text(
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'agentobs online' "
     "AND datname = current_database()"
+)
+END_IT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE application_name = 'agentobs online' AND datname = current_database()"
 )
 LATE = (
     f"INSERT INTO {EVENTS} (id, event_type, correlation_id, target_agent) "
@@ -101,6 +105,22 @@ async def test_the_next_run_goes_on(
     await migrations.check(settings=empty)
 
 
+@pytest.mark.parametrize("point", ["revisions.lock_tables", "run.run_locked"])
+async def test_a_run_that_was_killed_on_the_way_to_the_first_revision_of_its_own_is_gone_on_with(
+    empty: DatabaseSettings, connection: AsyncConnection, point: str
+) -> None:
+    """Before the commit of 0004, and after it."""
+    await migrations.upgrade("0004", settings=empty)
+    await fill_old_tables(empty)
+    await migrations.downgrade("0003", settings=empty)
+    await run_killed_and_wait(empty, (point, "after", 1))
+
+    await migrations.upgrade_online(settings=empty)
+
+    assert await migrations.current(settings=empty) == HEAD
+    assert await counts(connection) == (404, 400)
+
+
 @pytest.mark.parametrize("point", ["catching_up._take_away", "catching_up.write_rows"])
 async def test_notes_that_were_being_worked_off_are_worked_off_by_the_next_run(
     empty: DatabaseSettings, connection: AsyncConnection, point: str
@@ -154,17 +174,54 @@ async def test_a_connection_that_is_lost_is_an_error_and_the_next_run_goes_on(
             return bool(found)
 
         await eventually(is_swapping)
-        await connection.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'agentobs online' AND datname = current_database()"
-            )
-        )
+        await connection.execute(text(END_IT))
         with pytest.raises(MigrationError):
             await upgrade
 
     await migrations.upgrade_online(settings=empty)
     assert await counts(connection) == (404, 400)
+
+
+async def test_a_connection_that_is_lost_while_rows_are_copied_is_an_error_and_the_next_run_goes_on(
+    empty: DatabaseSettings, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrations.upgrade("0004", settings=empty)
+    await fill_old_tables(empty)
+    monkeypatch.setattr(copying, "BATCH", 100)
+    write_rows, batches = rows.write_rows, []
+
+    def write_without_a_backend(*arguments: Any) -> None:
+        batches.append(arguments)
+        if len(batches) == 3:
+            assert psql(empty, END_IT).returncode == 0
+        write_rows(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copying, "write_rows", write_without_a_backend)
+        with pytest.raises(MigrationError):
+            await migrations.upgrade_online(settings=empty)
+    copied = text("SELECT sum(copied) FROM agentobs_online_state")
+    assert await connection.scalar(copied) == 200
+
+    await migrations.upgrade_online(settings=empty)
+    assert await counts(connection) == (404, 400)
+
+
+async def test_how_far_the_copy_is_is_told(
+    empty: DatabaseSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await migrations.upgrade("0004", settings=empty)
+    await fill_old_tables(empty)
+    async with connect(empty) as connection:
+        await connection.exec_driver_sql(f"ANALYZE {EVENTS}")
+    monkeypatch.setattr(copying, "BATCH", 150)
+    monkeypatch.setattr(copying, "_SECONDS_BETWEEN_WORDS", 0)
+
+    with caplog.at_level("INFO", logger="agentobs.migrations"):
+        await migrations.upgrade_online(settings=empty)
+
+    assert f"{EVENTS}: 150 rows of about 404 are copied" in caplog.messages
+    assert f"{EVENTS}: 300 rows of about 404 are copied" in caplog.messages
 
 
 async def test_who_keeps_a_lock_for_too_long_is_told_and_the_next_run_goes_on(

@@ -13,6 +13,8 @@ from support.shell import connect, psql
 from agentobs import migrations
 from agentobs.migrations.online import catching_up, copying, run
 from agentobs.migrations.online.indexing import index_partitions
+from agentobs.migrations.online.swap import swap
+from agentobs.migrations.online.tables import CHANGES
 
 if TYPE_CHECKING:
     from support.online_pair import Pair
@@ -174,4 +176,76 @@ async def test_a_truncate_meanwhile_leaves_what_came_after_it(
         assert await connection.scalar(text(f"SELECT count(*) FROM {EVENTS}")) == 404
 
 
+async def test_a_truncate_between_two_rounds_leaves_what_came_after_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its note has the first place of all, and is met before those of what came after it."""
+    online, _ = pair
+    await fill(online)
+    monkeypatch.setattr(catching_up, "MOST_AT_ONCE", 5)
+    apply_changes, rounds = catching_up.apply_changes, []
+
+    def empty_after_the_first(connection: Any, table: Any, **options: Any) -> Any:
+        if table.name == METRICS:
+            rounds.append(table)
+            if len(rounds) == 2:
+                write(online, [f"TRUNCATE {METRICS}; {LAST}"])
+        return apply_changes(connection, table, **options)
+
+    monkeypatch.setattr(catching_up, "apply_changes", empty_after_the_first)
+    catch_up = catching_up.catch_up
+    noted: list[str] = []
+
+    def note_and_go_on(*arguments: Any) -> None:
+        if not noted:
+            noted.append(
+                f"UPDATE {METRICS} SET selected_agent = 'b' WHERE selected_agent = 'agent-1'"
+            )
+            write(online, noted)
+        catch_up(*arguments)
+
+    monkeypatch.setattr(run, "catch_up", note_and_go_on)
+    await migrations.upgrade_online(settings=online)
+
+    async with connect(online) as connection:
+        found = await connection.scalars(text(f"SELECT metric_type FROM {METRICS}"))
+        assert found.all() == ["last"]
+
+
+async def test_the_swap_finds_no_trace_of_notes_that_were_worked_off(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All wait while the swap looks for the last ones."""
+    online, _ = pair
+    await fill(online)
+    monkeypatch.setattr(catching_up, "MOST_AT_ONCE", 50)
+    catch_up = catching_up.catch_up
+    seen: list[int] = []
+
+    def write_and_go_on(*arguments: Any) -> None:
+        if not seen:
+            write(online, [f"UPDATE {EVENTS} SET success = true"] * 3)
+            seen.append(-1)
+        catch_up(*arguments)
+
+    def look_and_go_on(connection: Any) -> None:
+        found = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {NOTES}")
+        plan = found.scalar_one()[0]["Plan"]
+        seen.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+        connection.rollback()
+        swap(connection)
+
+    monkeypatch.setattr(run, "catch_up", write_and_go_on)
+    monkeypatch.setattr(run, "swap", look_and_go_on)
+    await migrations.upgrade_online(settings=online)
+
+    assert seen[0] == -1
+    assert seen[1] < 5
+
+
+NOTES = f"SELECT id FROM {CHANGES} WHERE table_name = '{EVENTS}' ORDER BY id"
+LAST = (
+    f"INSERT INTO {METRICS} (id, metric_type, measured_at) "
+    "VALUES ('ffffffff-0000-4000-8000-000000000001', 'last', '2024-03-03')"
+)
 AFTER = f"INSERT INTO {METRICS} (metric_type, measured_at) VALUES ('after', '2024-03-03')"

@@ -87,8 +87,8 @@ _CREATE_STATE = f"""
     )
 """
 _CREATE_CHANGES = f"CREATE TABLE {CHANGES} (table_name text NOT NULL, id uuid NOT NULL)"
-# The copy asks of each row whether there is a note of it.
-_INDEX_CHANGES = f"CREATE INDEX {CHANGES}_id_idx ON {CHANGES} (id)"
+# The copy asks of each row whether there is a note of it; and notes are worked off in its order.
+_INDEX_CHANGES = f"CREATE INDEX {CHANGES}_id_idx ON {CHANGES} (table_name, id)"
 _REVOKE_NOTE = f"REVOKE ALL ON FUNCTION {NOTE}() FROM PUBLIC"
 _TOOLS = (
     _CREATE_STATE,

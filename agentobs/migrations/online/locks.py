@@ -24,13 +24,56 @@ Mode = Literal["SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"]
 LOCK_TIMEOUT_MS = 150
 _PAUSE_SECONDS = (0.1, 0.5)
 _PATIENCE_SECONDS = 300
-_LOCK_NOT_AVAILABLE = "55P03"
+# Not available in time; and a deadlock, with a transaction that analyzes one table after the other.
+_TRIED_AGAIN = {"55P03", "40P01"}
+# What this run locks at some time: the tables, and what is beside them.
+_TABLES = (
+    "agent_definitions",
+    *(each.name for each in EVENT_TABLES),
+    *(each.beside for each in EVENT_TABLES),
+    *(each.original_ids for each in EVENT_TABLES),
+)
+# Autovacuum gives way to who waits for it, but not before a deadlock is looked for. This mode stops
+# no reader and no writer meanwhile, and no autovacuum begins anew. The last statement changes
+# nothing, for TOAST has no such parameter: it locks the TOAST table, as LOCK does not.
+_SEND_AUTOVACUUM_AWAY = f"""
+    DO $$
+    DECLARE
+        roots constant oid[] := ARRAY(SELECT to_regclass(name)
+                                      FROM unnest('{{{",".join(_TABLES)}}}'::text[]) AS name);
+        held record;
+    BEGIN
+        PERFORM set_config('lock_timeout', (setting::int + 1000)::text, true)
+        FROM pg_settings WHERE name = 'deadlock_timeout';
+        FOR held IN
+            SELECT oid::regclass AS name, reltoastrelid <> 0 AS has_toast FROM pg_class
+            WHERE oid = ANY (roots) OR oid IN (
+                SELECT relid FROM unnest(roots) AS root, pg_partition_tree(root))
+            ORDER BY array_position(roots, oid), relname
+        LOOP
+            EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', held.name);
+            IF held.has_toast THEN
+                EXECUTE format('ALTER TABLE ONLY %s RESET (toast.parallel_workers)', held.name);
+            END IF;
+        END LOOP;
+    END
+    $$
+"""  # noqa: S608 (constant names)
 
 
 def lock_tables(connection: Connection, mode: Mode) -> None:
-    """Lock all three tables, or raise what `patiently` waits for."""
+    """Lock all three tables, or raise what `patiently` waits for.
+
+    An autovacuum of them, or of what is beside them, is ended beforehand.
+    """
+    connection.exec_driver_sql(_SEND_AUTOVACUUM_AWAY)
+    _wait_briefly(connection)
     names = ", ".join(("agent_definitions", *(table.name for table in EVENT_TABLES)))
     connection.exec_driver_sql(f"LOCK TABLE {names} IN {mode} MODE")
+
+
+def _wait_briefly(connection: Connection) -> None:
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
 
 
 def patiently(
@@ -63,10 +106,10 @@ def _try(
         before(connection)
     try:
         with connection.begin():
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+            _wait_briefly(connection)
             work(connection)
     except DBAPIError as error:
-        if facts_of(error).sqlstate != _LOCK_NOT_AVAILABLE:
+        if facts_of(error).sqlstate not in _TRIED_AGAIN:
             raise
         return False
     return True
