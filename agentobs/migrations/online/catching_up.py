@@ -43,8 +43,8 @@ _TAKE = text(
 _TAKE_EMPTIED = text(
     f"DELETE FROM {CHANGES} WHERE table_name = :table AND id = :emptied RETURNING id"  # noqa: S608
 )
-# No cutting off the end, for which writers would wait.
-_VACUUM = f"VACUUM (TRUNCATE false) {CHANGES}"
+# The end is not cut off, for writers would wait; and where autovacuum is at it, that will do.
+_VACUUM = f"VACUUM (TRUNCATE false, SKIP_LOCKED) {CHANGES}"
 _AMONG = "WHERE o.id = ANY (:changed)"
 
 
