@@ -21,7 +21,8 @@ _OUR_OWN = frozenset({"agentobs maintenance", "agentobs migrations", "agentobs o
 _TRANSACTIONS = text(
     """
     SELECT pid, coalesce(nullif(application_name, ''), 'no application name') AS application,
-           state, extract(epoch FROM clock_timestamp() - xact_start) AS seconds
+           state, extract(epoch FROM clock_timestamp() - xact_start) AS seconds,
+           pg_has_role(usesysid, 'MEMBER') OR pg_has_role('pg_signal_backend', 'MEMBER') AS may_end
     FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend'
       AND pid <> pg_backend_pid()
@@ -71,6 +72,8 @@ _LOCKS = text(
            (array_agg(relname ORDER BY strength DESC NULLS LAST, relname))[1] AS relation,
            max(strength) = 4 AS keeps_readers_out,
            coalesce(backend_type, 'client backend') <> 'client backend' AS is_of_the_server,
+           bool_and(pg_has_role(usesysid, 'MEMBER') OR pg_has_role('pg_signal_backend', 'MEMBER'))
+               AS may_end,
            (SELECT count(*) FROM waiting WHERE lock.pid = ANY (blockers)) AS waiting
     FROM lock
     JOIN pg_class ON pg_class.oid = relation
@@ -109,7 +112,7 @@ def _transaction(row: Row[Any]) -> Finding:
         f"{row.seconds:,.0f} s: dead rows stay, and hours that it may have written to are not "
         "folded"
     )
-    return _in_the_way("transactions", row.pid, words)
+    return _in_the_way("transactions", row, words)
 
 
 def _prepared(row: Row[Any]) -> Finding:
@@ -155,18 +158,20 @@ def _lock(row: Row[Any]) -> Finding:
     if row.is_of_the_server or row.application in _OUR_OWN:
         # Ended, it would have to begin again: a vacuum too old to be put off, or a migration.
         return _at_work("locks", row.pid, f"{words}: let it end")
-    return _in_the_way("locks", row.pid, words)
+    return _in_the_way("locks", row, words)
 
 
 def _at_work(check: str, pid: int, words: str) -> Finding:
     return Finding(check=check, severity=Severity.NOTICE, subject=f"backend {pid}", words=words)
 
 
-def _in_the_way(check: str, pid: int, words: str) -> Finding:
+def _in_the_way(check: str, row: Row[Any], words: str) -> Finding:
+    # Of a backend without a role, or one that is gone by now, nothing is known.
+    whose = ". To end it takes its role, or pg_signal_backend" if row.may_end is False else ""
     return Finding(
         check=check,
         severity=Severity.WARNING,
-        subject=f"backend {pid}",
-        words=words,
-        fix=f"SELECT pg_terminate_backend({pid});",
+        subject=f"backend {row.pid}",
+        words=f"{words}{whose}",
+        fix=f"SELECT pg_terminate_backend({row.pid});",
     )

@@ -10,6 +10,7 @@ from agentobs.doctor.findings import Finding, Severity
 from agentobs.maintenance.ddl import literal_of
 from agentobs.maintenance.statements import statement_with
 from agentobs.migrations import VERSION_TABLE, revisions
+from agentobs.migrations.catalog import NEWEST_MADE
 from agentobs.migrations.comparison import compare, expected_catalog, read_catalog
 from agentobs.migrations.online.tables import STATE
 
@@ -21,21 +22,11 @@ if TYPE_CHECKING:
     from agentobs.migrations.comparison import Comparison, Difference
 
 _UPGRADE = "agentobs db upgrade"
+# The revision that rewrites the event tables.
+_PARTITIONED = "0005"
 # Names in a path are quoted as anywhere else.
 _SET_SEARCH_PATH = text("SELECT set_config('search_path', :path, :local)")
 _EXISTS = text("SELECT to_regclass(:table) IS NOT NULL")
-# What a revision makes and each later one keeps; before these the tables are those of scripts.
-_NEWEST_MADE = text(
-    """
-    SELECT max(revision) FROM (VALUES
-        ('0004', to_regproc(:schema || '.agentobs_uuid7_prefix')::oid),
-        ('0005', to_regclass(:schema || '.agentobs_partitions')),
-        ('0006', to_regclass(:schema || '.idx_agent_definitions_yaml_paths')),
-        ('0007', to_regclass(:schema || '.agentobs_changed_rows')),
-        ('0008', to_regclass(:schema || '.agentobs_rollup_state'))
-    ) AS marks (revision, mark) WHERE mark IS NOT NULL
-    """
-)
 
 
 def lacks_tables(context: Context) -> bool:
@@ -78,7 +69,7 @@ async def _older(
 async def _unrecorded(context: Context, head: RevisionInfo) -> Finding:
     tables = [each.name for each in context.relations if each.name == each.root]
     if tables:
-        made = (await context.rows(_NEWEST_MADE, schema=context.schema.quoted))[0][0]
+        made = (await context.rows(NEWEST_MADE, schema=context.schema.quoted))[0][0]
         words = f"no revision is recorded, though {', '.join(tables)} exist"
         if made is None:
             return _finding(Severity.CRITICAL, words, "agentobs db adopt --repair --apply")
@@ -108,6 +99,8 @@ def _behind(recorded: str, known: list[RevisionInfo]) -> Finding:
         f"the database is at {recorded}, behind this package, which is at {known[0].revision}. "
         f"It lacks {missing}"
     )
+    if recorded < _PARTITIONED:
+        words = f"{words}. Where services can't wait for it: `{_UPGRADE} --online`"
     return _finding(Severity.CRITICAL, words, _UPGRADE)
 
 
@@ -174,6 +167,8 @@ def _drift(context: Context, difference: Difference) -> Finding:
     if any(" ON ONLY " in statement for statement in difference.statements):
         # Made at once in all partitions, it would keep writers waiting.
         caution = ". Ask again after this fix: the one for its partitions follows"
+    if difference.breach:
+        caution = f"{caution}. Rows that don't allow it are found by {difference.breach}"
     return Finding(
         check="drift",
         severity=_severity_of(difference),

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from agentobs.errors import AdoptionRefusedError, MigrationError
+from agentobs.migrations.catalog import newest_made
 from agentobs.migrations.comparison import Comparison, compare, expected_catalog, read_catalog
 from agentobs.migrations.connection import default_schema, in_schema, open_connection
 from agentobs.migrations.failures import explain_failure
@@ -76,7 +77,8 @@ class Adoption:
 async def inspect(*, settings: DatabaseSettings | None = None) -> Adoption:
     """Compare the tables with those of revision 0003; change nothing.
 
-    Raises MigrationError where there are none, or where they belong to a role that this one is not.
+    Raises MigrationError where there are none, where they are of a later revision, or where they
+    belong to a role that this one is not.
     """
     settings = settings or read_settings()
     async with open_connection(settings) as connection:
@@ -119,6 +121,7 @@ def _inspect(connection: Connection, schema: str) -> Adoption:
     if revision not in _BEFORE:
         return Adoption(schema, revision, Comparison())
     _require_ownership(connection)
+    _require_scripted(connection)
     comparison = _compare(connection, schema)
     obstacles = _obstacles(connection)
     connection.rollback()
@@ -192,6 +195,15 @@ def _require_ownership(connection: Connection) -> None:
         raise MigrationError(
             f"table {table} belongs to {owner}, and only its owner may change it: connect as that "
             "role, or as a member of it (AGENTOBS_MIGRATION_URL)"
+        )
+
+
+def _require_scripted(connection: Connection) -> None:
+    """Refuse tables of a later revision, whose own work a repair would take back."""
+    if (made := newest_made(connection)) is not None:
+        raise MigrationError(
+            f"the tables are no scripts' own, but those of revision {made}, which is not recorded: "
+            f"record it with `agentobs db stamp {made}`; `agentobs doctor` tells what differs"
         )
 
 

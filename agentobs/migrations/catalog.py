@@ -24,6 +24,22 @@ _SIZES = text(
     """
 ).bindparams(bindparam("names", expanding=True))
 
+NEWEST_MADE = text(
+    """
+    SELECT max(revision) FROM (VALUES
+        ('0004', to_regproc(:schema || '.agentobs_uuid7_prefix')::oid),
+        ('0005', to_regclass(:schema || '.agentobs_partitions')),
+        ('0006', to_regclass(:schema || '.idx_agent_definitions_yaml_paths')),
+        ('0007', to_regclass(:schema || '.agentobs_changed_rows')),
+        ('0008', to_regclass(:schema || '.agentobs_rollup_state'))
+    ) AS marks (revision, mark) WHERE mark IS NOT NULL
+    """
+)
+"""Which revision has made what is in a schema, by what it makes and each later one keeps.
+
+None before 0004, whose tables are those of scripts. The schema is quoted.
+"""
+
 
 class TableSize(NamedTuple):
     """A table and the room that it takes with indexes and partitions, as PostgreSQL words it."""
@@ -48,3 +64,10 @@ def table_sizes(connection: Connection, names: Iterable[str]) -> list[TableSize]
     """List those of the named tables that exist in the current schema, by name."""
     rows = connection.execute(_SIZES, {"names": list(names)})
     return [TableSize(*row) for row in rows]
+
+
+def newest_made(connection: Connection) -> str | None:
+    """Return the revision that has made what is in the current schema; None before 0004."""
+    schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
+    revision: str | None = connection.scalar(NEWEST_MADE, {"schema": schema})
+    return revision

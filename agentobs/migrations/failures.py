@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
 # Raised by revision 0001 itself, before it makes anything.
 _TABLES_WITHOUT_REVISION = "AO001"
+_THERE_ALREADY = "what it makes is there already: `agentobs doctor` tells which revision to record"
 _ADVICE = {
     "25006": "the server takes no writes: name its primary (AGENTOBS_MIGRATION_URL)",
     "3F000": "make the schema (CREATE SCHEMA), or name another one in AGENTOBS_SCHEMA",
     "42501": "let a role with that right run the migration (AGENTOBS_MIGRATION_URL)",
     "55P03": "a transaction in the way holds the lock: look in pg_stat_activity, then run again",
+    "42710": _THERE_ALREADY,
+    "42723": _THERE_ALREADY,
+    "42P07": _THERE_ALREADY,
+    "40P01": "others wanted its locks, too: run it again, or `agentobs db upgrade --online`",
     "53200": "raise max_locks_per_transaction: each month of each event table takes some locks",
     "AO002": "drop what is named (or validate it, if it is a constraint that is not valid), run "
     "it again, and make it anew afterwards",

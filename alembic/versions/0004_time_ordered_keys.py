@@ -10,6 +10,8 @@ ACCESS EXCLUSIVE lock on both event tables for a moment.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -32,8 +34,7 @@ FUNCTIONS = {
 
 
 def upgrade() -> None:
-    # A lock that does not come soon is given up: whoever waits for it stalls all behind it.
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    _take_locks()
     _create_key_functions()
     for table, instant in KEYS.items():
         op.alter_column(
@@ -46,7 +47,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    _take_locks()
     op.execute("""
         CREATE OR REPLACE FUNCTION update_agent_definitions_timestamp() RETURNS trigger
         LANGUAGE plpgsql AS $$
@@ -64,6 +65,16 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION agentobs_uuid7_floor(timestamptz)")
     op.execute("DROP FUNCTION agentobs_uuid7_prefix(timestamptz)")
     op.execute("DROP FUNCTION agentobs_refuse_instant(timestamptz)")
+
+
+def _take_locks() -> None:
+    # Whoever waits for a lock stalls all behind it.
+    text = Path(__file__).with_name("take_locks.sql").read_text(encoding="utf-8")
+    tables = ", ".join(KEYS)
+    locks = f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE;"
+    op.execute(text.replace("{tables}", tables).replace("{locks}", locks))
+    # What is locked beyond these.
+    op.execute("SET LOCAL lock_timeout = '5s'")
 
 
 def _create_key_functions() -> None:

@@ -109,13 +109,16 @@ def _run_qualified(file: str) -> None:
 
 
 def _take_locks() -> None:
-    # First of all, and in the order in which one writes: a definition, then the events that name
-    # it. A lock that does not come soon is given up: whoever waits for it stalls all behind it.
+    # First of all. Whoever waits for a lock stalls all behind it.
+    text = Path(__file__).with_name("take_locks.sql").read_text(encoding="utf-8")
+    tables = f"agent_definitions, {EVENTS}, {METRICS}"
+    locks = f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE;"
+    op.execute(text.replace("{tables}", tables).replace("{locks}", locks))
+    # What is locked beyond these.
     op.execute("SET LOCAL lock_timeout = '5s'")
     # Months are those of UTC, and `+ interval '1 month'` counts in the session's time zone.
     op.execute("SET LOCAL timezone = 'UTC'")
     op.execute("SET LOCAL datestyle = 'ISO'")
-    op.execute(f"LOCK TABLE agent_definitions, {EVENTS}, {METRICS} IN ACCESS EXCLUSIVE MODE")
     op.execute("""
         CREATE TABLE agentobs_carried (
             position bigint GENERATED ALWAYS AS IDENTITY,

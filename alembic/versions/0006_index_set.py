@@ -13,6 +13,8 @@ read, once for each index that is built; readers wait only while the old indexes
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -33,18 +35,30 @@ NEW = {
 
 
 def upgrade() -> None:
-    # A lock that does not come soon is given up: whoever waits for it stalls all behind it.
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    # To make an index stops writers, and to drop one readers, too.
+    _take_locks(
+        f"LOCK TABLE {DEFINITIONS} IN ACCESS EXCLUSIVE MODE;",
+        f"LOCK TABLE {EVENTS}, {METRICS} IN SHARE MODE;",
+    )
     _drop(OLD)
     _create_new()
     _set_on_each_partition(METRICS, "SET (fillfactor = 90)")
 
 
 def downgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '5s'")
+    _take_locks(f"LOCK TABLE {DEFINITIONS}, {EVENTS}, {METRICS} IN ACCESS EXCLUSIVE MODE;")
     _drop(NEW)
     _create_old()
     _set_on_each_partition(METRICS, "RESET (fillfactor)")
+
+
+def _take_locks(*locks: str) -> None:
+    # Whoever waits for a lock stalls all behind it.
+    text = Path(__file__).with_name("take_locks.sql").read_text(encoding="utf-8")
+    tables = f"{DEFINITIONS}, {EVENTS}, {METRICS}"
+    op.execute(text.replace("{tables}", tables).replace("{locks}", "\n".join(locks)))
+    # What is locked beyond these.
+    op.execute("SET LOCAL lock_timeout = '5s'")
 
 
 def _drop(indexes: dict[str, list[str]]) -> None:

@@ -9,6 +9,8 @@ read before maintenance folds it. A row in an open hour costs a look at a sequen
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic import op
 
 revision = "0008"
@@ -77,35 +79,13 @@ def downgrade() -> None:
 
 
 def _take_locks(mode: str) -> None:
-    """Take the locks of both tables, or none, for a moment and again.
-
-    Each is waited for less than a deadlock is looked for: of a writer and this transaction, each
-    with a lock that the other one wants, it is this one that gives up. An autovacuum gives way, but
-    not before that: it is waited for by a lock that no writer and no reader minds.
-    """
-    op.execute(f"""
-        DO $$
-        DECLARE
-            deadlock_timeout constant int := (SELECT setting::int FROM pg_settings
-                                              WHERE name = 'deadlock_timeout');
-        BEGIN
-            FOR attempt IN 1..20 LOOP
-                BEGIN
-                    PERFORM set_config('lock_timeout', (deadlock_timeout + 1000)::text, true);
-                    LOCK TABLE {EVENTS}, {METRICS} IN SHARE UPDATE EXCLUSIVE MODE;
-                    PERFORM set_config('lock_timeout', '500', true);
-                    LOCK TABLE {EVENTS}, {METRICS} IN {mode} MODE;
-                    RETURN;
-                EXCEPTION WHEN lock_not_available THEN
-                    IF attempt = 20 THEN
-                        RAISE;
-                    END IF;
-                END;
-                PERFORM pg_sleep(0.2 + random() / 5);
-            END LOOP;
-        END
-        $$
-    """)
+    # Whoever waits for a lock stalls all behind it.
+    text = Path(__file__).with_name("take_locks.sql").read_text(encoding="utf-8")
+    tables = f"{EVENTS}, {METRICS}"
+    locks = f"LOCK TABLE {tables} IN {mode} MODE;"
+    op.execute(text.replace("{tables}", tables).replace("{locks}", locks))
+    # What is locked beyond these.
+    op.execute("SET LOCAL lock_timeout = '5s'")
 
 
 def _create_state() -> None:

@@ -48,6 +48,22 @@ def test_check_of_a_database_behind_is_a_line_and_exit_code_one(
     )
 
 
+async def test_check_says_nothing_of_what_the_libraries_wonder_about(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    check = "agent_transformation_events_quality_check"
+    async with connect(agentobs_database) as connection:
+        for change in (
+            f"DROP CONSTRAINT {check}",
+            f"ADD CONSTRAINT {check} CHECK (quality_score <= 1) NOT VALID",
+        ):
+            await connection.exec_driver_sql(f"ALTER TABLE agent_transformation_events {change}")
+
+    run = agentobs("db", "check", settings=agentobs_database)
+
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--help",), ("--version",), ("db", "history"), ("db", "sql"), ("db", "upgrade", "--help")],

@@ -13,7 +13,7 @@ from sqlalchemy import make_url, text
 from support.doctor import examined, faults_of, findings_of, fix, of_private, worse_than_a_notice
 from support.event_rows import EVENTS, METRICS, insert_row
 from support.private_server import private_server
-from support.shell import connect, url_of
+from support.shell import connect, connect_in_transaction, url_of
 
 from agentobs import migrations
 from agentobs.doctor import Diagnosis, Severity
@@ -61,6 +61,21 @@ async def test_a_role_without_rights_is_told_what_it_may_not_see_and_the_rest(
     # The catalog is everybody's to read.
     for check in ("drift", "partitions", "invalid_indexes", "locks", "clock", "pooler"):
         assert faults_of(check, found) == [], check
+
+
+async def test_who_may_end_a_transaction_of_another_role_is_said(
+    agentobs_database: DatabaseSettings, stranger: DatabaseSettings
+) -> None:
+    at_once = {"idle_transaction_age": timedelta(0), "transaction_age": timedelta(0)}
+    async with connect_in_transaction(agentobs_database) as other:
+        await other.execute(text("SELECT 1"))
+        (mine,) = await findings_of("transactions", agentobs_database, **at_once)
+        # First of all it may not look at them.
+        fix(agentobs_database, await findings_of("transactions", stranger, **at_once))
+        (theirs, *_) = await findings_of("transactions", stranger, **at_once)
+
+    assert "To end it takes its role" not in mine.words
+    assert theirs.words.endswith("To end it takes its role, or pg_signal_backend")
 
 
 async def test_rights_that_are_granted_are_all_that_was_missing(

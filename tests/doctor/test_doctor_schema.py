@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 from support.doctor import examined, faults_of, findings_of, fix, worse_than_a_notice
-from support.event_rows import EVENTS, METRICS
+from support.event_rows import EVENTS, METRICS, insert_row
 from support.shell import HEAD, connect
 
 from agentobs import migrations
@@ -139,6 +139,16 @@ async def test_tables_of_scripts_are_to_be_adopted(
     assert await migrations.current(settings=agentobs_empty_database) == "0003"
 
 
+async def test_a_database_whose_tables_are_to_be_rewritten_is_told_how_to_do_it_beside_services(
+    agentobs_empty_database: DatabaseSettings,
+) -> None:
+    await migrations.upgrade("0004", settings=agentobs_empty_database)
+
+    behind, _ = await findings_of("revision", agentobs_empty_database)
+
+    assert behind.words.endswith("Where services can't wait for it: `agentobs db upgrade --online`")
+
+
 async def test_an_online_upgrade_that_was_broken_off_is_told_and_gone_on_with(
     agentobs_empty_database: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +187,38 @@ async def test_what_somebody_took_away_is_put_back(
     assert max(finding.severity for finding in found) >= Severity.WARNING
     fix(agentobs_database, found)
     assert await findings_of("drift", agentobs_database) == []
+
+
+async def test_rows_that_do_not_allow_a_constraint_are_shown(
+    agentobs_database: DatabaseSettings, hand: AsyncConnection
+) -> None:
+    await hand.execute(text(DRIFT["a CHECK"]))
+    row = await insert_row(hand, EVENTS)
+    await hand.execute(text(f"UPDATE {EVENTS} SET quality_score = 7"))
+
+    (missing,) = await findings_of("drift", agentobs_database)
+
+    _, _, query = missing.words.partition("Rows that don't allow it are found by ")
+    assert (await hand.scalars(text(query))).all() == [row]
+
+
+async def test_a_lost_column_is_put_back_when_its_rows_have_a_value(
+    agentobs_database: DatabaseSettings, hand: AsyncConnection
+) -> None:
+    await insert_row(hand, EVENTS)
+    await hand.execute(text(f"ALTER TABLE {EVENTS} DROP COLUMN target_agent CASCADE"))
+
+    (missing, *_) = await findings_of("drift", agentobs_database)
+    assert "fill it in before it is NOT NULL" in missing.words
+    add, required = (missing.fix or "").splitlines()
+    await hand.execute(text(add))
+    await hand.execute(text(f"UPDATE {EVENTS} SET target_agent = 'known'"))
+    await hand.execute(text(required))
+
+    for check in ("drift", "drift", "invalid_indexes", "rollups"):
+        fix(agentobs_database, await findings_of(check, agentobs_database))
+    for check in ("drift", "invalid_indexes", "rollups"):
+        assert await findings_of(check, agentobs_database) == []
 
 
 async def test_a_lost_index_of_partitions_is_made_in_one_after_the_other(

@@ -16,6 +16,7 @@ from support.shell import HEAD, agentobs, url_of
 
 from agentobs import migrations
 from agentobs.errors import MigrationError
+from agentobs.migrations import VERSION_TABLE
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -87,6 +88,21 @@ async def test_tables_that_a_revision_made_need_no_adoption(at_head: DatabaseSet
         0,
         f"schema public is at revision {HEAD}: nothing to adopt\n",
     )
+
+
+@pytest.mark.parametrize("made", ["0004", "0006", HEAD])
+async def test_tables_of_a_revision_that_no_table_records_are_not_taken_for_those_of_scripts(
+    empty: DatabaseSettings, connection: AsyncConnection, made: str
+) -> None:
+    await migrations.upgrade(made, settings=empty)
+    await connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+    before = await read_catalog(connection)
+
+    result = agentobs("db", "adopt", "--repair", "--apply", settings=empty)
+
+    assert result.returncode == 1
+    assert f"record it with `agentobs db stamp {made}`" in result.stderr
+    assert await read_catalog(connection) == before
 
 
 async def test_a_schema_without_the_tables_is_told(empty: DatabaseSettings) -> None:

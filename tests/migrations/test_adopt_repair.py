@@ -9,7 +9,7 @@ from sqlalchemy import text
 from support.catalog_snapshot import read_catalog
 from support.event_rows import EVENTS, METRICS
 from support.scripted import make_scripted
-from support.shell import agentobs
+from support.shell import agentobs, psql
 
 from agentobs import migrations
 from agentobs.errors import AdoptionRefusedError
@@ -135,7 +135,7 @@ REFUSED = {
         "column agent_definitions.domain is text, and should be character varying(100)",
         (
             "ALTER TABLE agent_definitions ALTER COLUMN domain TYPE character varying(100) "
-            "USING domain::character varying(100)"
+            "USING domain::text"
         ),
     ),
     "a time without zone": (
@@ -156,6 +156,14 @@ REFUSED = {
             "ALTER TABLE agent_transformation_events ADD COLUMN started_at "
             "timestamp with time zone DEFAULT now() NOT NULL"
         ),
+    ),
+    "a required column without a default is missing": (
+        "ALTER TABLE agent_transformation_events DROP COLUMN target_agent",
+        (
+            "column agent_transformation_events.target_agent is missing: "
+            "fill it in before it is NOT NULL"
+        ),
+        "ALTER TABLE agent_transformation_events ADD COLUMN target_agent character varying(255)",
     ),
     "another primary key": (
         (
@@ -186,6 +194,23 @@ async def test_what_would_change_rows_is_refused_with_the_statement_that_would(
     assert f"    yours to decide: {way};\n" in result.stdout
     assert "Nothing was changed" in result.stderr
     assert await read_catalog(connection) == before
+
+
+async def test_the_statement_for_a_text_of_another_type_cuts_no_value_off(
+    empty: DatabaseSettings, connection: AsyncConnection
+) -> None:
+    await make_scripted(
+        empty,
+        f"ALTER TABLE {METRICS} ALTER metric_type TYPE text",
+        f"INSERT INTO {METRICS} (metric_type) VALUES (repeat('y', 150))",
+    )
+    (difference,) = (await migrations.inspect(settings=empty)).comparison.faults
+
+    done = psql(empty, "; ".join(difference.statements))
+
+    assert "value too long for type character varying(100)" in done.stderr
+    length = await connection.scalar(text(f"SELECT max(length(metric_type)) FROM {METRICS}"))
+    assert length == 150
 
 
 async def test_a_view_in_the_place_of_a_table_is_refused(empty: DatabaseSettings) -> None:

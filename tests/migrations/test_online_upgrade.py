@@ -183,6 +183,17 @@ async def test_a_database_past_the_rewriting_is_upgraded_as_usual(pair: Pair) ->
         await migrations.undo_online(settings=online)
 
 
+async def test_an_older_revision_than_the_tables_are_of_is_told(pair: Pair) -> None:
+    online, _ = pair
+    await migrations.upgrade(settings=online)
+    await migrations.stamp("0003", settings=online)
+
+    with pytest.raises(MigrationError, match=f"0003 is recorded, .* `agentobs db stamp {HEAD}`"):
+        await migrations.upgrade_online(settings=online)
+    with pytest.raises(MigrationError, match="there already: `agentobs doctor` tells which"):
+        await migrations.upgrade(settings=online)
+
+
 async def test_the_downgrade_gives_the_former_ids_back(pair: Pair) -> None:
     online, untouched = pair
     await fill_both(pair)

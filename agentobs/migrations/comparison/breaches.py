@@ -1,4 +1,4 @@
-"""Queries that find the rows which do not allow what is missing."""
+"""Queries that show the rows which do not allow what is missing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def breach_of(table: str, constraint: Constraint) -> str | None:
     definition = constraint.definition
     if constraint.kind == "c":
         # What is NULL breaks no CHECK.
-        return f"SELECT FROM {named(table)} WHERE NOT {definition.removeprefix('CHECK ')}"
+        condition = definition.removeprefix("CHECK ")
+        return f"SELECT * FROM {named(table)} WHERE NOT {condition}"  # noqa: S608 (names of ours)
     if found := _FOREIGN_KEY.match(definition):
         return (
-            f"SELECT FROM {named(table)} AS child "  # noqa: S608 (names of ours)
+            f"SELECT * FROM {named(table)} AS child "  # noqa: S608 (names of ours)
             f"WHERE {found['own']} IS NOT NULL AND NOT EXISTS "
             f"(SELECT FROM {named(found['table'])} AS parent "
             f"WHERE parent.{found['key']} = child.{found['own']})"
@@ -30,7 +31,8 @@ def breach_of(table: str, constraint: Constraint) -> str | None:
     if constraint.kind in {"p", "u"}:
         columns = definition.partition("(")[2].rstrip(")")
         return (
-            f"SELECT FROM {named(table)} WHERE ({columns}) IS NOT NULL "
+            f"SELECT {columns}, count(*) FROM {named(table)} "  # noqa: S608 (names of ours)
+            f"WHERE ({columns}) IS NOT NULL "
             f"GROUP BY {columns} HAVING count(*) > 1"
         )
     return None
@@ -38,4 +40,4 @@ def breach_of(table: str, constraint: Constraint) -> str | None:
 
 def null_of(table: str, column: str) -> str:
     """Find the rows where a column is NULL."""
-    return f"SELECT FROM {named(table)} WHERE {named(column)} IS NULL"
+    return f"SELECT * FROM {named(table)} WHERE {named(column)} IS NULL"  # noqa: S608 (names of ours)

@@ -35,7 +35,10 @@ def _compare_columns(
             is_constant = column.default is not None and "(" not in column.default
             is_safe = is_constant or (column.default is None and not column.not_null)
             add = sql.add_column(table, name, column)
-            notes.differs("column", f"{table}.{name}", "is missing", add, is_safe=is_safe)
+            words = (
+                "is missing" if len(add) == 1 else "is missing: fill it in before it is NOT NULL"
+            )
+            notes.differs("column", f"{table}.{name}", words, *add, is_safe=is_safe)
         else:
             _compare_column(notes, table, name, column, found[name])
     for name in found.keys() - expected.keys():

@@ -25,9 +25,13 @@ def create_table(name: str, table: Table) -> str:
     return f"CREATE TABLE {named(name)} ({columns})"
 
 
-def add_column(table: str, name: str, column: Column) -> str:
-    """Add a column."""
-    return f"ALTER TABLE {named(table)} ADD COLUMN {_declared(name, column)}"
+def add_column(table: str, name: str, column: Column) -> tuple[str, ...]:
+    """Add a column; one that each row must have a value in is filled in before it says so."""
+    add = f"ALTER TABLE {named(table)} ADD COLUMN"
+    if column.default is None and column.not_null:
+        empty = column.model_copy(update={"not_null": False})
+        return f"{add} {_declared(name, empty)}", alter_column(table, name, "SET NOT NULL")
+    return (f"{add} {_declared(name, column)}",)
 
 
 def alter_column(table: str, name: str, change: str) -> str:
@@ -36,8 +40,12 @@ def alter_column(table: str, name: str, change: str) -> str:
 
 
 def set_type(table: str, name: str, type_: str) -> str:
-    """Change the type of a column: the table is rewritten under a lock."""
-    return alter_column(table, name, f"TYPE {type_} USING {named(name)}::{type_}")
+    """Change the type of a column: the table is rewritten under a lock.
+
+    A text that is too long fails it: as a value to be stored, it is not cut off as by a cast.
+    """
+    cast = "text" if type_.startswith("character varying") else type_
+    return alter_column(table, name, f"TYPE {type_} USING {named(name)}::{cast}")
 
 
 def comment_on(kind: str, subject: str, comment: str) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from agentobs.errors import MigrationError
 from agentobs.migrations import runner
+from agentobs.migrations.catalog import newest_made
 from agentobs.migrations.comparison import read_catalog
 from agentobs.migrations.connection import default_schema, in_schema, open_connection
 from agentobs.migrations.failures import explain_failure
@@ -112,6 +113,7 @@ def _explained(connection: Connection, work: Callable[[Connection], None]) -> No
 def _rewrite_beside(connection: Connection) -> None:
     """Go on from wherever the database is, to the revision whose indexes are made beforehand."""
     at = current_revision(connection) or _AFTER
+    _require_recorded(connection, at)
     if at < _BEFORE:
         # Before anything is changed; what came up since is found once more.
         with connection.begin():
@@ -121,6 +123,17 @@ def _rewrite_beside(connection: Connection) -> None:
         _rewrite(connection)
     if at < _AFTER:
         run_locked(connection, _AFTER)
+
+
+def _require_recorded(connection: Connection, recorded: str) -> None:
+    made = newest_made(connection)
+    connection.rollback()
+    if made is not None and made > recorded:
+        raise MigrationError(
+            f"{recorded} is recorded, and the tables are those of {made}: record it with "
+            f"`agentobs db stamp {made}`, and run it again",
+            revision=recorded,
+        )
 
 
 def _rewrite(connection: Connection) -> None:
