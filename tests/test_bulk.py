@@ -23,12 +23,12 @@ from agentobs import (
     create_session_factory,
     migrations,
 )
-from agentobs.bulk import copy_records, copy_rows
+from agentobs.bulk import copy_lines_to, copy_records, copy_rows
 from agentobs.errors import ConnectionFailedError, InvalidDataError, InvalidValueError
 from agentobs.keys import EPOCH, instant_of, uuid7_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
@@ -316,6 +316,22 @@ async def test_a_copy_after_its_connection_has_ended_says_so_and_the_next_one_ha
 
         with pytest.raises(ConnectionFailedError):
             await copy_records(connection, Event, *records_of(Event, 3))
+        await connection.rollback()
+        assert await copy_records(connection, Event, *records_of(Event, 3)) == 3
+
+
+async def test_a_copy_whose_connection_ends_meanwhile_says_so_and_the_next_one_has_another(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    async with connect(agentobs_database) as connection, onlooker(agentobs_database) as eye:
+
+        async def lines() -> AsyncIterator[bytes]:
+            await eye.terminate(*await eye.pids())
+            yield b"x\t11111111-1111-4111-8111-111111111111\ta\n"
+
+        columns = ["event_type", "correlation_id", "target_agent"]
+        with pytest.raises(ConnectionFailedError):
+            await copy_lines_to(connection, Event.__tablename__, columns, lines(), schema="public")
         await connection.rollback()
         assert await copy_records(connection, Event, *records_of(Event, 3)) == 3
 
