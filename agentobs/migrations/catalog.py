@@ -28,7 +28,8 @@ NEWEST_MADE = text(
     """
     SELECT max(revision) FROM (VALUES
         ('0004', to_regproc(:schema || '.agentobs_uuid7_prefix')::oid),
-        ('0005', to_regclass(:schema || '.agentobs_partitions')),
+        ('0005', (SELECT oid FROM pg_class WHERE relkind = 'p'
+                  AND oid = to_regclass(:schema || '.agent_transformation_events'))),
         ('0006', to_regclass(:schema || '.idx_agent_definitions_yaml_paths')),
         ('0007', to_regclass(:schema || '.agentobs_changed_rows')),
         ('0008', to_regclass(:schema || '.agentobs_rollup_state'))
@@ -37,7 +38,8 @@ NEWEST_MADE = text(
 )
 """Which revision has made what is in a schema, by what it makes and each later one keeps.
 
-None before 0004, whose tables are those of scripts. The schema is quoted.
+Tables that a downgrade may leave, for what is noted in them, tell nothing. None before 0004, whose
+tables are those of scripts. The schema is quoted.
 """
 
 

@@ -183,6 +183,26 @@ async def test_a_database_past_the_rewriting_is_upgraded_as_usual(pair: Pair) ->
         await migrations.undo_online(settings=online)
 
 
+async def test_what_a_downgrade_leaves_for_the_next_upgrade_is_in_nobodys_way(pair: Pair) -> None:
+    online, _ = pair
+    await migrations.upgrade(settings=online)
+    await change(online, NOTED)
+    await migrations.downgrade("0004", settings=online)
+
+    await migrations.upgrade_online(settings=online)
+
+    assert await migrations.current(settings=online) == HEAD
+    async with connect(online) as connection:
+        noted = await connection.scalars(text("SELECT archive FROM agentobs_partitions"))
+        assert noted.all() == ["kept"]
+
+
+NOTED = (
+    "INSERT INTO agentobs_partitions (table_name, month, lower_id, upper_id, archive) "
+    f"VALUES ('{EVENTS}', '2020-01-01', gen_random_uuid(), gen_random_uuid(), 'kept')"
+)
+
+
 async def test_an_older_revision_than_the_tables_are_of_is_told(pair: Pair) -> None:
     online, _ = pair
     await migrations.upgrade(settings=online)
