@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Table, inspect, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from agentobs.errors import ConnectionFailedError, InvalidValueError
+from agentobs.errors import DatabaseError, InvalidValueError
 from agentobs.models.time_ordered import instant_column, instant_of_key, key_of_instant
 from agentobs.sessions.failures import driver_errors_explained
 from agentobs.sessions.pool_watch import count_query
@@ -140,9 +140,11 @@ async def _copy(connection: AsyncConnection, method: str, *arguments: Any, **opt
     try:
         with driver_errors_explained():
             status: str = await getattr(raw.driver_connection, method)(*arguments, **options)
-    except ConnectionFailedError:
-        # As after a statement of SQLAlchemy's: the next transaction gets another connection.
-        await connection.invalidate()
+    except DatabaseError:
+        # As after a statement of SQLAlchemy's, the next transaction gets another connection; one
+        # that goes on is kept: who gives the rows may have failed.
+        if cast("Any", raw.driver_connection).is_closed():
+            await connection.invalidate()
         raise
     return int(status.rpartition(" ")[2])
 

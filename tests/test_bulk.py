@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import event, func, select, text
 from support.models import new_definition, required_of_an_event
-from support.pools import onlooker
+from support.pools import onlooker, pid_of
 from support.recorder_rows import Event, records_of
 from support.shell import connect
 
@@ -324,9 +324,11 @@ async def test_a_copy_whose_connection_ends_meanwhile_says_so_and_the_next_one_h
     agentobs_database: DatabaseSettings,
 ) -> None:
     async with connect(agentobs_database) as connection, onlooker(agentobs_database) as eye:
+        # Of a backend that begins a statement at that moment, the statistics may say nothing.
+        pid = await pid_of(connection)
 
         async def lines() -> AsyncIterator[bytes]:
-            await eye.terminate(*await eye.pids())
+            await eye.terminate(pid)
             yield b"x\t11111111-1111-4111-8111-111111111111\ta\n"
 
         columns = ["event_type", "correlation_id", "target_agent"]
@@ -334,6 +336,24 @@ async def test_a_copy_whose_connection_ends_meanwhile_says_so_and_the_next_one_h
             await copy_lines_to(connection, Event.__tablename__, columns, lines(), schema="public")
         await connection.rollback()
         assert await copy_records(connection, Event, *records_of(Event, 3)) == 3
+
+
+async def test_a_connection_goes_on_when_who_gives_the_rows_has_failed(
+    agentobs_database: DatabaseSettings,
+) -> None:
+    async with connect(agentobs_database) as connection:
+        pid = await pid_of(connection)
+
+        async def lines() -> AsyncIterator[bytes]:
+            raise ConnectionResetError
+            yield b""
+
+        with pytest.raises(ConnectionFailedError):
+            await copy_lines_to(
+                connection, Event.__tablename__, ["event_type"], lines(), schema="public"
+            )
+        await connection.rollback()
+        assert await pid_of(connection) == pid
 
 
 async def test_between_slices_the_other_tasks_of_the_loop_go_on(session: AsyncSession) -> None:
