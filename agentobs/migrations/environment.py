@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import MetaData, Table, inspect
-from sqlalchemy.exc import DBAPIError, SAWarning
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import DropTable
 
 from agentobs.errors import AgentobsError, MigrationError, UnknownRevisionError
@@ -150,9 +149,7 @@ def _run(
     if changes_database():
         require_none_under_way(connection)
     try:
-        with context.begin_transaction(), warnings.catch_warnings():
-            # Of a CHECK that is not valid; autogenerate does not see that it is not.
-            warnings.filterwarnings("ignore", "Can't validate argument", SAWarning)
+        with context.begin_transaction():
             context.run_migrations()
     except CommandError as error:
         raise _in_words(error, timer.revision) from error

@@ -21,7 +21,7 @@ _ADVICE = {
     "42710": _THERE_ALREADY,
     "42723": _THERE_ALREADY,
     "42P07": _THERE_ALREADY,
-    "40P01": "others wanted its locks, too: run it again, or `agentobs db upgrade --online`",
+    "40P01": "others wanted its locks, too: run it again",
     "53200": "raise max_locks_per_transaction: each month of each event table takes some locks",
     "AO002": "drop what is named (or validate it, if it is a constraint that is not valid), run "
     "it again, and make it anew afterwards",

@@ -25,7 +25,7 @@ LOCK_TIMEOUT_MS = 150
 _PAUSE_SECONDS = (0.1, 0.5)
 _PATIENCE_SECONDS = 300
 # Not available in time; and a deadlock, with a transaction that analyzes one table after the other.
-_TRIED_AGAIN = {"55P03", "40P01"}
+_TRIED_AGAIN = frozenset({"55P03", "40P01"})
 # What this run locks at some time: the tables, and what is beside them.
 _TABLES = (
     "agent_definitions",
@@ -35,7 +35,8 @@ _TABLES = (
 )
 # Autovacuum gives way to who waits for it, but not before a deadlock is looked for. This mode stops
 # no reader and no writer meanwhile, and no autovacuum begins anew. The last statement changes
-# nothing, for TOAST has no such parameter: it locks the TOAST table, as LOCK does not.
+# nothing, for TOAST has no such parameter: it locks the TOAST table, as LOCK does not. It writes to
+# the catalog, so that it is left out for partitions whose TOAST nobody holds.
 _SEND_AUTOVACUUM_AWAY = f"""
     DO $$
     DECLARE
@@ -46,13 +47,15 @@ _SEND_AUTOVACUUM_AWAY = f"""
         PERFORM set_config('lock_timeout', (setting::int + 1000)::text, true)
         FROM pg_settings WHERE name = 'deadlock_timeout';
         FOR held IN
-            SELECT oid::regclass AS name, reltoastrelid <> 0 AS has_toast FROM pg_class
+            SELECT oid::regclass AS name, reltoastrelid <> 0 AND (oid = ANY (roots)
+                   OR reltoastrelid IN (SELECT relation FROM pg_locks)) AS locks_toast
+            FROM pg_class
             WHERE oid = ANY (roots) OR oid IN (
                 SELECT relid FROM unnest(roots) AS root, pg_partition_tree(root))
             ORDER BY array_position(roots, oid), relname
         LOOP
             EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', held.name);
-            IF held.has_toast THEN
+            IF held.locks_toast THEN
                 EXECUTE format('ALTER TABLE ONLY %s RESET (toast.parallel_workers)', held.name);
             END IF;
         END LOOP;
